@@ -1,0 +1,65 @@
+"""The typed face of every datastore: resources in, resources out, one at a time by compare-and-swap.
+
+IPAM, the CLI and the agent use nothing below this page. Implementations: `KeyValueStore` over any `KeyValue`; the
+Kubernetes API joins later. One suite holds them to it: ``tests/contract/test_store.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, NewType, Protocol
+
+from tortie.resources.resource import Kind, Resource, ResourceKey, Revision, Update
+
+Cursor = NewType("Cursor", str)
+"""Where a kind's watch resumes. Opaque."""
+
+
+class ResourcePage(NamedTuple):
+    """A part of a list. ``updates`` holds `Put` and `Invalid`; every page of one list carries the same cursor."""
+
+    updates: tuple[Update, ...]
+    cursor: Cursor
+
+
+class Changes(NamedTuple):
+    """What changed, in order; empty ``updates`` say progress. Resume after ``cursor``."""
+
+    updates: tuple[Update, ...]
+    cursor: Cursor
+
+
+class Store(Protocol):
+    """Single-resource compare-and-swap over typed resources. Raises the errors of `KeyValue` plus those named here."""
+
+    async def get(self, key: ResourceKey) -> Resource[Any]:
+        """Raises `NotFound`; `InvalidResource` when what is stored cannot be taken."""
+        ...
+
+    def list(self, kind: Kind, *, within: str = "") -> AsyncIterator[ResourcePage]:
+        """Every resource of the kind, in key order, in pages of at most 500; at least one page."""
+        ...
+
+    async def create(self, resource: Resource[Any]) -> Resource[Any]:
+        """Store a new resource; returns it with its revision, uid and creation time. Raises `AlreadyExists`."""
+        ...
+
+    async def update(self, resource: Resource[Any]) -> Resource[Any]:
+        """Replace what stands at the key if its revision is still ``resource.revision`` (None: whatever stands
+        there). Raises `NotFound`, `Conflict`."""
+        ...
+
+    async def delete(self, key: ResourceKey, *, revision: Revision | None = None) -> None:
+        """Remove it, if ``revision`` is still its own or None. Raises `NotFound`, `Conflict`."""
+        ...
+
+    def watch(
+        self, kind: Kind, *, after: Cursor, within: str = ""
+    ) -> AbstractAsyncContextManager[AsyncIterator[Changes]]:
+        """Changes after the cursor. Raises `HistoryGone`, `StoreUnavailable` as `KeyValue.watch` does."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the datastore. Idempotent."""
+        ...

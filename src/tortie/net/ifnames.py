@@ -1,0 +1,19 @@
+"""Names of host interfaces, as Calico derives them (calico: ``cni-plugin`` veth names)."""
+
+from __future__ import annotations
+
+import hashlib
+
+MAX_LENGTH = 15
+"""The kernel's IFNAMSIZ less its closing zero byte."""
+
+
+def workload_interface(prefix: str, namespace: str, pod: str) -> str:
+    """The host's end of a Kubernetes pod's veth: the prefix and the first 11 hex digits of SHA-1 of ``ns.pod``."""
+    digest = hashlib.sha1(f"{namespace}.{pod}".encode(), usedforsecurity=False).hexdigest()
+    return f"{prefix}{digest[: MAX_LENGTH - len(prefix)]}" if len(prefix) > 4 else f"{prefix}{digest[:11]}"
+
+
+def container_interface(prefix: str, container_id: str) -> str:
+    """The host's end for a container that no pod is named for: the prefix and the id's first characters."""
+    return f"{prefix}{container_id[: min(11, MAX_LENGTH - len(prefix))]}"

@@ -1,0 +1,107 @@
+"""What every resource is, whatever its kind: a key, metadata, a spec, and what we did not understand of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, NewType, TypeVar
+
+Revision = NewType("Revision", str)
+"""A stored state of one resource. Opaque: compared for equality only."""
+
+
+class Kind(NamedTuple):
+    """Group and name, since NetworkPolicy exists in two groups. The core group is ``""``."""
+
+    group: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ResourceKey(NamedTuple):
+    """Where a resource stands. ``within`` is its namespace; for a BlockAffinity its node; else empty."""
+
+    kind: Kind
+    name: str
+    within: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.name} {self.within}/{self.name}" if self.within else f"{self.kind.name} {self.name}"
+
+
+class Origin(NamedTuple):
+    """The place a resource was read from; ``line`` counts from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+Unknown = Mapping[tuple[str | int, ...], Any]
+"""Fields that we do not know, by path from the document's root, as plain JSON values: written back as read."""
+
+NOTHING: Unknown = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Metadata:
+    """What of the metadata means something to us; the rest is kept among the unknown fields."""
+
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    uid: str = ""
+    creation_timestamp: str = ""
+    generate_name: str = ""
+    owners: tuple[Mapping[str, Any], ...] = ()
+
+
+SpecT_co = TypeVar("SpecT_co", covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resource(Generic[SpecT_co]):
+    """One resource. ``revision`` is None when it was never stored; ``status`` is plain JSON or None."""
+
+    key: ResourceKey
+    metadata: Metadata = field(default_factory=Metadata)
+    spec: SpecT_co
+    status: Any = None
+    unknown: Unknown = NOTHING
+    revision: Revision | None = None
+    origin: Origin | None = None
+
+    def with_spec(self, spec: Any) -> Resource[Any]:
+        """The same resource with another spec: what an update starts from, so that unknown fields survive."""
+        return replace(self, spec=spec)
+
+
+class Put(NamedTuple):
+    """The resource exists and looks like this."""
+
+    resource: Resource[Any]
+
+    @property
+    def key(self) -> ResourceKey:
+        return self.resource.key
+
+
+class Delete(NamedTuple):
+    """The resource does not exist. May be false: a `Put` may follow."""
+
+    key: ResourceKey
+
+
+class Invalid(NamedTuple):
+    """The resource exists and cannot be taken. ``readable`` is what could be read of it, or None."""
+
+    key: ResourceKey
+    reason: str
+    readable: Resource[Any] | None = None
+
+
+Update = Put | Delete | Invalid
