@@ -11,9 +11,9 @@ MAX_LENGTH = 15
 def workload_interface(prefix: str, namespace: str, pod: str) -> str:
     """The host's end of a Kubernetes pod's veth: the prefix and the first 11 hex digits of SHA-1 of ``ns.pod``."""
     digest = hashlib.sha1(f"{namespace}.{pod}".encode(), usedforsecurity=False).hexdigest()
-    return f"{prefix}{digest[: MAX_LENGTH - len(prefix)]}" if len(prefix) > 4 else f"{prefix}{digest[:11]}"
+    return prefix + digest[: min(11, MAX_LENGTH - len(prefix))]
 
 
 def container_interface(prefix: str, container_id: str) -> str:
     """The host's end for a container that no pod is named for: the prefix and the id's first characters."""
-    return f"{prefix}{container_id[: min(11, MAX_LENGTH - len(prefix))]}"
+    return prefix + container_id[: min(11, MAX_LENGTH - len(prefix))]
