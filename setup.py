@@ -1,7 +1,7 @@
 """Build hook: compiles the static CNI shim into the package (``tortie/cni/bin/tortie-cni``).
 
-Everything else stands in ``pyproject.toml``. The compiler is ``$CC`` or ``gcc``; it needs libc's static archive
-(Debian: ``libc6-dev``).
+Everything else stands in ``pyproject.toml``. The compiler is ``$CC`` or ``gcc``; it needs libc's static
+archive (Debian: ``libc6-dev``).
 """
 
 import os
