@@ -123,7 +123,9 @@ class HistoryGone(StoreError):
     """A watch cannot resume there: compacted away, or a revision the datastore has not reached. List anew."""
 
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else "the datastore no longer holds the history that was asked for"
+        return (
+            str(self.args[0]) if self.args else "the datastore no longer holds the history that was asked for"
+        )
 
 
 class AccessDenied(StoreError):

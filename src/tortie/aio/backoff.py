@@ -17,7 +17,7 @@ class Backoff:
         """The delay to wait now; the one after will be about twice as long."""
         delay = self._next
         self._next = min(self._next * 2, self._most)
-        return delay * (0.5 + random.random() / 2)  # jitter, no secret: # noqa: S311
+        return delay * (0.5 + random.random() / 2)
 
     def reset(self) -> None:
         """It worked: begin small next time."""

@@ -95,6 +95,6 @@ async def spawn(
 def become(argv: Sequence[str]) -> NoReturn:
     """Replace this process by another program, its input, output and exit code ours. Raises `ProgramFailed`."""
     try:
-        os.execvp(argv[0], list(argv))  # an argument list of our own making, no shell: # noqa: S606
+        os.execvp(argv[0], list(argv))
     except OSError as error:
         raise ProgramFailed(argv[0], 127, error.strerror or str(error)) from None

@@ -89,7 +89,11 @@ class Prefix(NamedTuple):
 
     def contains(self, other: Prefix) -> bool:
         """Whether every address of ``other`` is in here."""
-        return other.version == self.version and other.length >= self.length and self.value <= other.value <= self.last
+        return (
+            other.version == self.version
+            and other.length >= self.length
+            and self.value <= other.value <= self.last
+        )
 
     def overlaps(self, other: Prefix) -> bool:
         return self.contains(other) or other.contains(self)

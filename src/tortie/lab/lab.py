@@ -1,0 +1,180 @@
+"""`up` and `down`: a lab from nothing to all sessions established, and back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from tortie.admin.client import AdminClient
+from tortie.cni import install
+from tortie.errors import AgentUnavailable, DeadlineExceeded, ProgramFailed, TortieError, UsageError
+from tortie.kernel import process
+from tortie.lab import fabric, state
+from tortie.lab.supervisor import read_running
+from tortie.lab.topology import ROOT, LabNode, Topology
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+Progress = Callable[[str], None]
+
+
+def require_root() -> None:
+    """Raises `UsageError` at once without root."""
+    if os.geteuid() != 0:
+        raise UsageError("a lab makes network namespaces, which needs root: run it with sudo")
+
+
+async def up(topology: Topology, progress: Progress) -> None:
+    """Build the lab and return when its agents are ready and its BGP sessions established.
+
+    What an earlier `up` of this name left unfinished is removed first. Raises `UsageError` when the lab is up already,
+    `DeadlineExceeded` naming what is not ready, and why.
+    """
+    if _is_up(topology.name):
+        raise UsageError(
+            f"lab {topology.name} is up already: 'tortie lab down --lab {topology.name}' takes it down"
+        )
+    await down(topology.name, lambda _: None)
+    state.save(topology)
+    progress(f"fabric: {len(topology.nodes)} nodes")
+    for node in topology.nodes:
+        _prepare(topology, node)
+    await fabric.build(topology)
+    progress(f"datastore: {topology.datastore}")
+    await _start_supervisor(topology)
+    await _ready(topology, progress)
+    (topology.directory / "up").touch()
+
+
+async def down(name: str, progress: Progress) -> None:
+    """Leave no process, namespace, interface or file of the lab. What is gone already is no error."""
+    running = read_running(ROOT / name)
+    if running is not None and _is_supervisor(running.supervisor, name):
+        progress("stopping the programs")
+        os.kill(running.supervisor, signal.SIGTERM)
+        await _gone([running.supervisor], STOP_SECONDS)
+    namespaces = fabric.namespaces_of(name)
+    leftover = [pid for namespace in namespaces for pid in await _pids_in(namespace)]
+    for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGKILL, STOP_SECONDS)):
+        for pid in leftover:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        leftover = await _gone(leftover, seconds)
+    if namespaces:
+        progress(f"removing {len(namespaces)} namespaces")
+    await fabric.delete_namespaces(namespaces)
+    state.forget(name)
+
+
+def admin_clients(topology: Topology) -> dict[str, AdminClient]:
+    """One client a node."""
+    return {node.name: AdminClient(topology.run_dir(node.name) / "admin.sock") for node in topology.nodes}
+
+
+def _is_up(name: str) -> bool:
+    if not (ROOT / name / "up").exists():
+        return False
+    running = read_running(ROOT / name)
+    return running is not None and _is_supervisor(running.supervisor, name)
+
+
+def _is_supervisor(pid: int, name: str) -> bool:
+    """Whether the pid is still that of the lab's supervisor, and not of a process that got its number later."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return b"supervise" in words and name.encode() in words
+
+
+def _prepare(topology: Topology, node: LabNode) -> None:
+    for directory in (topology.run_dir(node.name), topology.state_dir(node.name)):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    install.install(
+        bin_dir=topology.cni_bin_dir(node.name),
+        conf_dir=topology.cni_conf_dir(node.name),
+        socket=topology.run_dir(node.name) / "cni.sock",
+    )
+
+
+async def _start_supervisor(topology: Topology) -> None:
+    argv = [sys.executable, "-m", "tortie", "lab", "supervise", "--lab", topology.name]
+    await process.spawn(argv, output=topology.directory / "supervisor.log", detached=True)
+
+
+async def _ready(topology: Topology, progress: Progress) -> None:
+    deadline = time.monotonic() + READY_SECONDS + 2.0 * len(topology.nodes)
+    clients = admin_clients(topology)
+    for what, reason in (("agents", _agent_reason), ("BGP sessions", _session_reason)):
+        waiting = dict.fromkeys(clients, "not asked yet")
+        while waiting:
+            for name in list(waiting):
+                answer = await reason(clients[name])
+                if answer:
+                    waiting[name] = answer
+                else:
+                    del waiting[name]
+                    progress(f"{what}: {len(clients) - len(waiting)} of {len(clients)} nodes")
+            if waiting and time.monotonic() > deadline:
+                raise _not_ready(topology, what, waiting)
+            await asyncio.sleep(POLL_SECONDS if waiting else 0)
+
+
+def _not_ready(topology: Topology, what: str, waiting: dict[str, str]) -> TortieError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(waiting.items()))
+    logs = f"the logs are in {topology.directory}/log"
+    return DeadlineExceeded(f"{what} of lab {topology.name} ({reasons}; {logs})", READY_SECONDS)
+
+
+async def _agent_reason(client: AdminClient) -> str:
+    """Why this agent is not ready; empty when it is."""
+    try:
+        answer: dict[str, Any] = await client.call("status")
+    except AgentUnavailable:
+        return "its agent does not answer"
+    return "" if answer["ready"] else str(answer.get("reason") or "not ready")
+
+
+async def _session_reason(client: AdminClient) -> str:
+    try:
+        answer: dict[str, Any] = await client.call("node-status")
+    except (AgentUnavailable, TortieError) as error:
+        return str(error)
+    down = [row for row in answer["sessions"] if row["state"] != "Established"]
+    return f"{down[0]['peer']} is {down[0]['state']}" if down else ""
+
+
+async def _pids_in(namespace: str) -> list[int]:
+    try:
+        outcome = await process.run(["ip", "netns", "pids", namespace])
+    except ProgramFailed:
+        return []
+    return [int(word) for word in outcome.stdout.split()]
+
+
+async def _gone(pids: Iterable[int], seconds: float) -> list[int]:
+    """Wait until these processes have ended; those that have not."""
+    left = list(pids)
+    deadline = time.monotonic() + seconds
+    while left and time.monotonic() < deadline:
+        left = [pid for pid in left if _exists(pid)]
+        if left:
+            await asyncio.sleep(POLL_SECONDS)
+    return left
+
+
+def _exists(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] != b"Z"
+    except OSError:
+        return False

@@ -1,0 +1,190 @@
+"""Pods of a lab: a Pod document in the datastore, a sandbox, and the CNI plugin called as a container runtime calls it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tortie.datastore.store import Store
+from tortie.errors import AlreadyExists, NotFound, TortieError, UsageError
+from tortie.lab import fabric
+from tortie.lab.runtime import Sandbox
+from tortie.lab.topology import Topology
+from tortie.resources import codec, registry
+from tortie.resources.namespace import NAMESPACE
+from tortie.resources.pod import POD
+from tortie.resources.resource import Kind, ResourceKey
+from tortie.resources.service_account import SERVICE_ACCOUNT
+
+
+class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod as ``tortie lab pod add`` takes it. ``ports`` are (name, protocol, number)."""
+
+    name: str
+    node: str
+    namespace: str = "default"
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+    ports: Sequence[tuple[str, str, int]] = ()
+    service_account: str = "default"
+
+
+class LabPod(msgspec.Struct, kw_only=True):
+    """A pod that runs: what the lab remembers of it, beside the datastore."""
+
+    namespace: str
+    name: str
+    node: str
+    netns: str
+    container_id: str
+    result: dict[str, Any] = {}
+
+    @property
+    def ips(self) -> list[str]:
+        """Its addresses, without prefix length."""
+        return [str(ip["address"]).partition("/")[0] for ip in self.result.get("ips", [])]
+
+    @property
+    def interface(self) -> str:
+        """The host's end of its wire."""
+        ends = [end["name"] for end in self.result.get("interfaces", []) if not end.get("sandbox")]
+        return str(ends[0]) if ends else ""
+
+
+def pods_of(topology: Topology) -> list[LabPod]:
+    """Every pod of the lab, by namespace and name."""
+    return [_read(path) for path in sorted(_directory(topology).glob("*.json"))]
+
+
+async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabPod:
+    """Store the document, make the sandbox, attach it. What fails leaves nothing behind.
+
+    Raises `AlreadyExists`, `InvalidResource`, `PluginFailed`.
+    """
+    node = topology.node(request.node)
+    path = _path(topology, request.namespace, request.name)
+    document = _pod_document(request)
+    pod = codec.decode(registry.info(POD), document)
+    findings = registry.info(POD).validate(pod)
+    if findings:
+        raise findings[0]
+    if path.exists():
+        raise AlreadyExists(f"pod {request.namespace}/{request.name}")
+    await _ensure(store, NAMESPACE, request.namespace)
+    await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
+    netns = topology.pod_netns(request.namespace, request.name)
+    made = LabPod(
+        namespace=request.namespace,
+        name=request.name,
+        node=node.name,
+        netns=netns,
+        container_id=secrets.token_hex(32),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, made)
+    try:
+        await store.create(pod)
+        await fabric.add_namespace(netns)
+        made.result = await _sandbox(topology, made).add()
+    except BaseException:
+        await remove_pod(topology, store, made, forgiving=True)
+        raise
+    _write(path, made)
+    return made
+
+
+async def remove_pod(topology: Topology, store: Store, pod: LabPod, *, forgiving: bool = False) -> None:
+    """Detach it, and forget it. ``forgiving``: go on when the plugin fails, as after an ADD that did not complete."""
+    try:
+        if (fabric.NETNS / pod.netns).exists() or not forgiving:
+            await _sandbox(topology, pod).delete(pod.result or None)
+    except TortieError:
+        if not forgiving:
+            raise
+    await fabric.delete_namespaces([pod.netns])
+    with suppress(NotFound):
+        await store.delete(ResourceKey(POD, pod.name, pod.namespace))
+    _path(topology, pod.namespace, pod.name).unlink(missing_ok=True)
+
+
+def find_pod(topology: Topology, name: str) -> LabPod:
+    """By ``NAMESPACE/POD``, or ``POD`` in the namespace ``default``. Raises `UsageError`."""
+    namespace, _, pod = name.rpartition("/")
+    path = _path(topology, namespace or "default", pod)
+    if not path.exists():
+        raise UsageError(
+            f"lab {topology.name} has no pod {namespace or 'default'}/{pod}: 'tortie lab status' lists them"
+        )
+    return _read(path)
+
+
+def _sandbox(topology: Topology, pod: LabPod) -> Sandbox:
+    return Sandbox(
+        node_netns=topology.node(pod.node).netns,
+        bin_dir=topology.cni_bin_dir(pod.node),
+        conf_dir=topology.cni_conf_dir(pod.node),
+        container_id=pod.container_id,
+        netns=pod.netns,
+        arguments={
+            "IgnoreUnknown": "1",
+            "K8S_POD_NAMESPACE": pod.namespace,
+            "K8S_POD_NAME": pod.name,
+            "K8S_POD_INFRA_CONTAINER_ID": pod.container_id,
+        },
+    )
+
+
+def _pod_document(request: PodRequest) -> dict[str, Any]:
+    ports = [
+        {"name": name, "protocol": protocol, "containerPort": number}
+        for name, protocol, number in request.ports
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": request.name,
+            "namespace": request.namespace,
+            "labels": dict(request.labels),
+            "annotations": dict(request.annotations),
+        },
+        "spec": {
+            "nodeName": request.node,
+            "serviceAccountName": request.service_account,
+            "containers": [{"name": request.name, "ports": ports}],
+        },
+    }
+
+
+async def _ensure(store: Store, kind: Kind, name: str, namespace: str = "") -> None:
+    info = registry.info(kind)
+    metadata: dict[str, Any] = {"name": name, **({"namespace": namespace} if namespace else {})}
+    if kind == NAMESPACE:
+        # The label that Kubernetes gives each namespace, and that policies select by.
+        metadata["labels"] = {"kubernetes.io/metadata.name": name}
+    document = {"apiVersion": "v1", "kind": kind.name, "metadata": metadata}
+    with suppress(AlreadyExists):
+        await store.create(codec.decode(info, document))
+
+
+def _directory(topology: Topology) -> Path:
+    return topology.directory / "pods"
+
+
+def _path(topology: Topology, namespace: str, name: str) -> Path:
+    return _directory(topology) / f"{namespace}_{name}.json"
+
+
+def _read(path: Path) -> LabPod:
+    return msgspec.json.decode(path.read_bytes(), type=LabPod)
+
+
+def _write(path: Path, pod: LabPod) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(pod))
+    fresh.replace(path)
