@@ -62,7 +62,6 @@ def parse_request(forwarded: Forwarded, config: bytes) -> Request:
     command = env.get("CNI_COMMAND", "")
     if command not in COMMANDS:
         raise _environment("CNI_COMMAND", command, f"is not one of {', '.join(COMMANDS)}, VERSION")
-    command = cast("Command", command)
     parsed = parse_config(config)
     _check_version(command, parsed)
     request = Request(
