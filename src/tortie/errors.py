@@ -141,17 +141,19 @@ class AddressesExhausted(TortieError):
 
 
 class KernelError(TortieError):
-    """The kernel refused: ``operation`` in words, ``subject`` what it was done to."""
+    """The kernel refused: ``operation`` in words, ``subject`` what it was done to, ``detail`` its own words, if any."""
 
-    def __init__(self, errno: int, operation: str, subject: str = "") -> None:
-        super().__init__(errno, operation, subject)
+    def __init__(self, errno: int, operation: str, subject: str = "", detail: str = "") -> None:
+        super().__init__(errno, operation, subject, detail)
         self.errno = errno
         self.operation = operation
         self.subject = subject
+        self.detail = detail
 
     def __str__(self) -> str:
         subject = f" {self.subject}" if self.subject else ""
-        return f"cannot {self.operation}{subject}: {os.strerror(self.errno)}"
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"cannot {self.operation}{subject}: {os.strerror(self.errno)}{detail}"
 
 
 class NamespaceGone(KernelError):

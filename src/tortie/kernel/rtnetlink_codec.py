@@ -1,0 +1,372 @@
+"""rtnetlink messages: values of ``host`` to requests and back (rtnetlink(7), ``linux/rtnetlink.h``, ``linux/if_link.h``).
+
+Requests can be collected and sent together with `NetlinkSocket.batch`. Pure.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tortie.host.links import Link, LinkAddress, Neighbour
+from tortie.host.routes import Route, RouteKind, Scope
+from tortie.kernel import netlink as nl
+from tortie.net.addresses import BITS, Address, Interface, Prefix
+
+NEW_LINK, DEL_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
+NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
+NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_NEIGHBOUR, DEL_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
+
+FAMILY: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 18, 28, 29, 37
+_IFLA_NUM_TX, _IFLA_NUM_RX = 31, 32
+_INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
+_SKIP_STATS = 1 << 3
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_PERMANENT = 0x2, 0x40, 0x80
+
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 9, 15, 18
+_RTNH_ONLINK = 4
+_CLONED = 0x200
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBi")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_NUD_PERMANENT, _NTF_PROXY = 0x80, 0x08
+
+_KINDS: dict[int, RouteKind] = {
+    1: "unicast", 2: "local", 3: "broadcast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw",
+}  # fmt: skip
+_KIND_NUMBERS: dict[RouteKind, int] = {kind: number for number, kind in _KINDS.items()}
+_SCOPES: dict[int, Scope] = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_SCOPE_NUMBERS: dict[Scope, int] = {scope: number for number, scope in _SCOPES.items()}
+
+
+def _mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+# Links
+
+
+def get_link(name: str) -> nl.Request:
+    body = _LINK.pack(0, 0, 0, 0, 0) + nl.text(_IFLA_IFNAME, name) + nl.u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    return nl.Request(GET_LINK, 0, body, "read the interface", name)
+
+
+def get_link_by_index(index: int) -> nl.Request:
+    body = _LINK.pack(0, 0, index, 0, 0) + nl.u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    return nl.Request(GET_LINK, 0, body, "read the interface", f"#{index}")
+
+
+def dump_links() -> nl.Request:
+    body = _LINK.pack(0, 0, 0, 0, 0) + nl.u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    return nl.Request(GET_LINK, 0, body, "list the interfaces")
+
+
+def set_link(
+    index: int,
+    *,
+    subject: str,
+    up: bool | None = None,
+    mtu: int | None = None,
+    mac: str | None = None,
+    name: str | None = None,
+    master: int | None = None,
+    namespace: int | None = None,
+) -> nl.Request:
+    """Change an interface; None leaves a thing as it is. ``namespace`` (a descriptor) moves it there."""
+    body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
+    if mtu is not None:
+        body += nl.u32(_IFLA_MTU, mtu)
+    if mac is not None:
+        body += nl.attr(_IFLA_ADDRESS, _mac_bytes(mac))
+    if name is not None:
+        body += nl.text(_IFLA_IFNAME, name)
+    if master is not None:
+        body += nl.u32(_IFLA_MASTER, master)
+    if namespace is not None:
+        body += nl.u32(_IFLA_NET_NS_FD, namespace)
+    return nl.Request(SET_LINK, 0, body, "change the interface", subject)
+
+
+def delete_link(index: int, *, subject: str) -> nl.Request:
+    return nl.Request(DEL_LINK, 0, _LINK.pack(0, 0, index, 0, 0), "delete the interface", subject)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VethEnd:
+    """One end of a veth pair to be made. ``namespace`` is a descriptor (None: the socket's own namespace).
+
+    ``queues`` 0 leaves the kernel's choice.
+    """
+
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    up: bool = False
+    namespace: int | None = None
+    queues: int = 0
+
+
+def _veth_end(end: VethEnd) -> tuple[bytes, bytes]:
+    flags = _IFF_UP if end.up else 0
+    parts = nl.text(_IFLA_IFNAME, end.name)
+    if end.mac:
+        parts += nl.attr(_IFLA_ADDRESS, _mac_bytes(end.mac))
+    if end.mtu:
+        parts += nl.u32(_IFLA_MTU, end.mtu)
+    if end.namespace is not None:
+        parts += nl.u32(_IFLA_NET_NS_FD, end.namespace)
+    if end.queues:
+        parts += nl.u32(_IFLA_NUM_TX, end.queues) + nl.u32(_IFLA_NUM_RX, end.queues)
+    return _LINK.pack(0, 0, 0, flags, flags), parts
+
+
+def new_veth(near: VethEnd, far: VethEnd) -> nl.Request:
+    """A veth pair. Only the near end can be made up at once: the kernel opens the far one before it has a peer."""
+    if far.up:
+        raise ValueError(f"the far end {far.name} of a veth pair cannot be made up; set it up afterwards")
+    near_header, near_parts = _veth_end(near)
+    far_header, far_parts = _veth_end(far)
+    info = nl.nested(
+        _IFLA_LINKINFO,
+        nl.text(_INFO_KIND, "veth"),
+        nl.nested(_INFO_DATA, nl.attr(_VETH_PEER, far_header + far_parts)),
+    )
+    body = near_header + near_parts + info
+    return nl.Request(
+        NEW_LINK, nl.CREATE | nl.EXCLUSIVE, body, "make the veth pair", f"{near.name} and {far.name}"
+    )
+
+
+def new_link(name: str, kind: str, *, up: bool = False, mtu: int = 0, mac: str = "") -> nl.Request:
+    """A virtual interface that needs no further data: ``dummy``, ``ifb``, ``bridge``."""
+    header, parts = _veth_end(VethEnd(name=name, mac=mac, mtu=mtu, up=up))
+    body = header + parts + nl.nested(_IFLA_LINKINFO, nl.text(_INFO_KIND, kind))
+    return nl.Request(NEW_LINK, nl.CREATE | nl.EXCLUSIVE, body, f"make the {kind} interface", name)
+
+
+def decode_link(body: bytes) -> Link:
+    _family, _type, index, flags, _change = _LINK.unpack_from(body)
+    found = nl.attributes(body, 16)
+    kind = ""
+    if _IFLA_LINKINFO in found:
+        kind = nl.as_text(nl.attributes(found[_IFLA_LINKINFO]).get(_INFO_KIND, b""))
+    namespace = found.get(_IFLA_LINK_NETNSID)
+    return Link(
+        name=nl.as_text(found.get(_IFLA_IFNAME, b"")),
+        index=index,
+        kind=kind,
+        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        mtu=nl.as_u32(found.get(_IFLA_MTU, b"\0\0\0\0")),
+        up=bool(flags & _IFF_UP),
+        running=bool(flags & _IFF_RUNNING),
+        loopback=bool(flags & _IFF_LOOPBACK),
+        master=nl.as_u32(found.get(_IFLA_MASTER, b"\0\0\0\0")),
+        peer=nl.as_u32(found.get(_IFLA_LINK, b"\0\0\0\0")),
+        peer_namespace=struct.unpack("=i", namespace)[0] if namespace else -1,
+    )
+
+
+# Addresses
+
+
+def dump_addresses(version: int = 0, index: int = 0) -> nl.Request:
+    """All addresses, or those of one IP version, or of one interface."""
+    body = _ADDRESS.pack(FAMILY.get(version, 0), 0, 0, 0, index)
+    return nl.Request(GET_ADDRESS, 0, body, "list the addresses")
+
+
+def new_address(
+    index: int,
+    address: Interface,
+    *,
+    subject: str = "",
+    scope: int = 0,
+    no_dad: bool = False,
+    replace: bool = True,
+) -> nl.Request:
+    """Give an interface an address; ``no_dad`` skips IPv6's duplicate address detection."""
+    flags = nl.CREATE | (nl.REPLACE if replace else nl.EXCLUSIVE)
+    return nl.Request(
+        NEW_ADDRESS,
+        flags,
+        _address_body(index, address, scope, _IFA_F_NODAD if no_dad else 0),
+        "add the address",
+        f"{address} to {subject or f'#{index}'}",
+    )
+
+
+def delete_address(index: int, address: Interface, *, subject: str = "") -> nl.Request:
+    body = _address_body(index, address, 0, 0)
+    return nl.Request(DEL_ADDRESS, 0, body, "remove the address", f"{address} from {subject or f'#{index}'}")
+
+
+def _address_body(index: int, address: Interface, scope: int, flags: int) -> bytes:
+    packed = address.address.packed
+    return (
+        _ADDRESS.pack(FAMILY[address.address.version], address.length, 0, scope, index)
+        + nl.attr(_IFA_LOCAL, packed)
+        + nl.attr(_IFA_ADDRESS, packed)
+        + nl.u32(_IFA_FLAGS, flags)
+    )
+
+
+def decode_address(body: bytes) -> LinkAddress:
+    _family, length, old_flags, scope, index = _ADDRESS.unpack_from(body)
+    found = nl.attributes(body, 8)
+    local = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+    far = found.get(_IFA_ADDRESS, local)
+    flags = nl.as_u32(found[_IFA_FLAGS]) if _IFA_FLAGS in found else old_flags
+    return LinkAddress(
+        index=index,
+        interface=Interface(Address.from_packed(local), length),
+        scope=scope,
+        permanent=bool(flags & _IFA_F_PERMANENT),
+        tentative=bool(flags & _IFA_F_TENTATIVE),
+        peer=Address.from_packed(far) if far != local else None,
+    )
+
+
+# Routes
+
+
+def dump_routes(version: int, *, table: int = 0, protocol: int = 0, ifindex: int = 0) -> nl.Request:
+    """Routes of one IP version; the kernel filters by what is not 0."""
+    body = _ROUTE.pack(FAMILY[version], 0, 0, 0, 0, protocol, 0, 0, 0)
+    if table:
+        body += nl.u32(_RTA_TABLE, table)
+    if ifindex:
+        body += nl.u32(_RTA_OIF, ifindex)
+    return nl.Request(GET_ROUTE, 0, body, f"list the IPv{version} routes")
+
+
+def new_route(route: Route, *, replace: bool = True) -> nl.Request:
+    """Set a route; with ``replace`` it takes the place of one with the same prefix *and metric*, whatever its kind.
+
+    Without, one that exists is an error (EEXIST). ``ifindex`` counts, not ``interface``.
+    """
+    flags = nl.CREATE | (nl.REPLACE if replace else nl.EXCLUSIVE)
+    return nl.Request(
+        NEW_ROUTE, flags, _route_body(route, _SCOPE_NUMBERS[route.scope]), "add the route", str(route)
+    )
+
+
+def delete_route(route: Route) -> nl.Request:
+    """Remove just this route: kind, protocol, metric and device must match. ESRCH when there is none."""
+    return nl.Request(DEL_ROUTE, 0, _route_body(route, 255), "delete the route", str(route))
+
+
+def _route_body(route: Route, scope: int) -> bytes:
+    prefix = route.prefix
+    body = _ROUTE.pack(
+        FAMILY[prefix.version],
+        prefix.length,
+        0,
+        0,
+        route.table if route.table < 256 else 0,
+        route.protocol,
+        scope if prefix.version == 4 else 0,
+        _KIND_NUMBERS[route.kind],
+        _RTNH_ONLINK if route.onlink else 0,
+    )
+    if prefix.length:
+        body += nl.attr(_RTA_DST, prefix.address.packed)
+    body += nl.u32(_RTA_TABLE, route.table)
+    if route.metric:
+        body += nl.u32(_RTA_PRIORITY, route.metric)
+    if route.gateway is not None:
+        if route.gateway.version == prefix.version:
+            body += nl.attr(_RTA_GATEWAY, route.gateway.packed)
+        else:
+            body += nl.attr(_RTA_VIA, struct.pack("=H", FAMILY[route.gateway.version]) + route.gateway.packed)
+    if route.prefsrc is not None:
+        body += nl.attr(_RTA_PREFSRC, route.prefsrc.packed)
+    if route.ifindex and route.kind == "unicast":
+        body += nl.u32(_RTA_OIF, route.ifindex)
+    return body
+
+
+def decode_route(body: bytes, names: Mapping[int, str]) -> Route | None:
+    """None for a cached exception, which is no route of the table. ``names`` gives interfaces' names by index."""
+    family, length, _src, _tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(body)
+    if flags & _CLONED or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    version: Literal[4, 6] = 4 if family == socket.AF_INET else 6
+    found = nl.attributes(body, 12)
+    value = int.from_bytes(found[_RTA_DST], "big") if _RTA_DST in found else 0
+    named_kind = _KINDS.get(kind, "other")
+    discards = named_kind in ("blackhole", "unreachable", "prohibit", "throw")
+    ifindex = nl.as_u32(found[_RTA_OIF]) if _RTA_OIF in found and not discards else 0
+    gateway: Address | None = None
+    if _RTA_GATEWAY in found:
+        gateway = Address.from_packed(found[_RTA_GATEWAY])
+    elif _RTA_VIA in found:
+        gateway = Address.from_packed(found[_RTA_VIA][2:])
+    return Route(
+        prefix=Prefix(version, value, min(length, BITS[version])),
+        kind=named_kind,
+        interface=names.get(ifindex, "") if ifindex else "",
+        ifindex=ifindex,
+        gateway=gateway,
+        onlink=bool(flags & _RTNH_ONLINK),
+        scope=_SCOPES.get(scope, "global"),
+        metric=nl.as_u32(found[_RTA_PRIORITY]) if _RTA_PRIORITY in found else 0,
+        protocol=protocol,
+        prefsrc=Address.from_packed(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None,
+        table=nl.as_u32(found[_RTA_TABLE]) if _RTA_TABLE in found else table,
+        multipath=_RTA_MULTIPATH in found,
+    )
+
+
+# Neighbours
+
+
+def dump_neighbours(version: int = 0, index: int = 0) -> nl.Request:
+    body = _NEIGHBOUR.pack(FAMILY.get(version, 0), 0, 0, 0, 0)
+    if index:
+        body += nl.u32(8, index)
+    return nl.Request(GET_NEIGHBOUR, 0, body, "list the neighbours")
+
+
+def new_neighbour(neighbour: Neighbour) -> nl.Request:
+    flags = _NTF_PROXY if neighbour.proxy else 0
+    state = _NUD_PERMANENT if neighbour.permanent or neighbour.proxy else 0x02
+    body = _NEIGHBOUR.pack(FAMILY[neighbour.address.version], neighbour.index, state, flags, 0)
+    body += nl.attr(1, neighbour.address.packed)
+    if neighbour.mac:
+        body += nl.attr(2, _mac_bytes(neighbour.mac))
+    return nl.Request(
+        NEW_NEIGHBOUR, nl.CREATE | nl.REPLACE, body, "add the neighbour", str(neighbour.address)
+    )
+
+
+def delete_neighbour(neighbour: Neighbour) -> nl.Request:
+    flags = _NTF_PROXY if neighbour.proxy else 0
+    body = _NEIGHBOUR.pack(FAMILY[neighbour.address.version], neighbour.index, 0, flags, 0)
+    body += nl.attr(1, neighbour.address.packed)
+    return nl.Request(DEL_NEIGHBOUR, 0, body, "delete the neighbour", str(neighbour.address))
+
+
+def decode_neighbour(body: bytes) -> Neighbour | None:
+    family, index, state, flags, _type = _NEIGHBOUR.unpack_from(body)
+    found = nl.attributes(body, 12)
+    if family not in (socket.AF_INET, socket.AF_INET6) or 1 not in found:
+        return None
+    return Neighbour(
+        index=index,
+        address=Address.from_packed(found[1]),
+        mac=found.get(2, b"").hex(":"),
+        permanent=bool(state & _NUD_PERMANENT),
+        proxy=bool(flags & _NTF_PROXY),
+    )
