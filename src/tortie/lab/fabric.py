@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from tortie.errors import ProgramFailed
-from tortie.kernel import process, sysctl
+from tortie.kernel import netns, process, sysctl
 from tortie.lab.topology import Topology, gateways
-
-NETNS = Path("/run/netns")
 
 SHARED_SYSCTLS = {
     "net/ipv4/neigh/default/gc_thresh1": 4096,
@@ -28,7 +25,8 @@ async def build(topology: Topology) -> None:
     raise_shared_limits()
     dual_stack = bool(topology.ipv6_pool)
     fabric = topology.fabric_netns
-    await _ip(None, [f"netns add {name}" for name in (fabric, *(node.netns for node in topology.nodes))])
+    for name in (fabric, *(node.netns for node in topology.nodes)):
+        netns.create(name)
     commands = ["link set lo up"]
     used = {uplink.bridge for node in topology.nodes for uplink in node.uplinks}
     for bridge, addresses in gateways(dual_stack):
@@ -58,26 +56,24 @@ def raise_shared_limits() -> None:
 
 async def add_namespace(name: str) -> None:
     """A pod's sandbox: a namespace with its loopback up, as a container runtime hands it to the plugin."""
-    await _ip(None, [f"netns add {name}"])
+    netns.create(name)
     await _ip(name, ["link set lo up"])
 
 
-async def delete_namespaces(names: Iterable[str]) -> None:
+def delete_namespaces(names: Iterable[str]) -> None:
     """Remove them with all that is in them; those that are gone are no error."""
-    await _ip(None, [f"netns delete {name}" for name in names if (NETNS / name).exists()])
+    for name in names:
+        netns.delete(name)
 
 
 def namespaces_of(lab: str) -> list[str]:
     """Every namespace of the lab: the fabric, the nodes, and the pods."""
-    return sorted(path.name for path in NETNS.glob(f"{lab}.*")) if NETNS.is_dir() else []
+    return sorted(path.name for path in netns.DIRECTORY.glob(f"{lab}.*"))
 
 
-async def _ip(netns: str | None, commands: list[str]) -> None:
-    if not commands:
-        return
-    prefix = ["ip", "-n", netns] if netns else ["ip"]
+async def _ip(namespace: str, commands: list[str]) -> None:
     text = "".join(f"{command}\n" for command in commands)
     try:
-        await process.run([*prefix, "-batch", "-"], stdin=text.encode(), timeout_seconds=60)
+        await process.run(["ip", "-n", namespace, "-batch", "-"], stdin=text.encode(), timeout_seconds=60)
     except ProgramFailed as error:
-        raise ProgramFailed(f"ip in {netns or 'the machine'}", error.status, error.stderr_tail) from None
+        raise ProgramFailed(f"ip in {namespace}", error.status, error.stderr_tail) from None

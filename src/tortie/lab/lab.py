@@ -70,7 +70,7 @@ async def down(name: str, progress: Progress) -> None:
         leftover = await _gone(leftover, seconds)
     if namespaces:
         progress(f"removing {len(namespaces)} namespaces")
-    await fabric.delete_namespaces(namespaces)
+    fabric.delete_namespaces(namespaces)
     state.forget(name)
 
 
@@ -99,10 +99,12 @@ def _is_supervisor(pid: int, name: str) -> bool:
 def _prepare(topology: Topology, node: LabNode) -> None:
     for directory in (topology.run_dir(node.name), topology.state_dir(node.name)):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # No chained plugins: a lab publishes no host ports, and portmap would need iptables in each node.
+    configuration = install.conflist(socket=str(topology.run_dir(node.name) / "cni.sock"), chained=())
     install.install(
         bin_dir=topology.cni_bin_dir(node.name),
         conf_dir=topology.cni_conf_dir(node.name),
-        socket=topology.run_dir(node.name) / "cni.sock",
+        configuration=configuration,
     )
 
 

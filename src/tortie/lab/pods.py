@@ -12,6 +12,7 @@ import msgspec
 
 from tortie.datastore.store import Store
 from tortie.errors import AlreadyExists, NotFound, TortieError, UsageError
+from tortie.kernel import netns
 from tortie.lab import fabric
 from tortie.lab.runtime import Sandbox
 from tortie.lab.topology import Topology
@@ -77,19 +78,19 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
         raise AlreadyExists(f"pod {request.namespace}/{request.name}")
     await _ensure(store, NAMESPACE, request.namespace)
     await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
-    netns = topology.pod_netns(request.namespace, request.name)
+    sandbox = topology.pod_netns(request.namespace, request.name)
     made = LabPod(
         namespace=request.namespace,
         name=request.name,
         node=node.name,
-        netns=netns,
+        netns=sandbox,
         container_id=secrets.token_hex(32),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, made)
     try:
         await store.create(pod)
-        await fabric.add_namespace(netns)
+        await fabric.add_namespace(sandbox)
         made.result = await _sandbox(topology, made).add()
     except BaseException:
         await remove_pod(topology, store, made, forgiving=True)
@@ -101,12 +102,12 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
 async def remove_pod(topology: Topology, store: Store, pod: LabPod, *, forgiving: bool = False) -> None:
     """Detach it, and forget it. ``forgiving``: go on when the plugin fails, as after an ADD that did not complete."""
     try:
-        if (fabric.NETNS / pod.netns).exists() or not forgiving:
+        if netns.path_of(pod.netns).exists() or not forgiving:
             await _sandbox(topology, pod).delete(pod.result or None)
     except TortieError:
         if not forgiving:
             raise
-    await fabric.delete_namespaces([pod.netns])
+    fabric.delete_namespaces([pod.netns])
     with suppress(NotFound):
         await store.delete(ResourceKey(POD, pod.name, pod.namespace))
     _path(topology, pod.namespace, pod.name).unlink(missing_ok=True)
