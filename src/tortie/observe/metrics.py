@@ -1,0 +1,89 @@
+"""The numbers that this process shows to Prometheus: Felix's names where the meaning is the same, ``tortie_…`` where it is not.
+
+One value, made once by the composition root and handed to whoever counts; nothing is global, so that tests and several agents
+in one process do not share numbers.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """Every metric of an agent, by the field's name without its prefix."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def seconds(name: str, text: str) -> Histogram:
+            return Histogram(name, text, buckets=SECONDS, registry=registry)
+
+        # Calculation
+        self.active_local_endpoints = gauge("felix_active_local_endpoints", "Workloads of this node.")
+        self.calc_graph_update_time = seconds(
+            "felix_calc_graph_update_time_seconds", "Time to fold one slice of updates."
+        )
+        self.calc_graph_updates = counter(
+            "felix_calc_graph_updates_processed", "Updates that the calculation took in.", ("type",)
+        )
+        self.calc_graph_flush_time = seconds(
+            "tortie_calc_graph_flush_time_seconds", "Time to turn what changed into rows."
+        )
+        self.cluster_hosts = gauge("felix_cluster_num_hosts", "Nodes in the cluster.")
+        self.cluster_endpoints = gauge(
+            "felix_cluster_num_workload_endpoints", "WorkloadEndpoints in the cluster."
+        )
+        self.problems = gauge("tortie_invalid_resources", "Resources that cannot be taken as they are.")
+        # Datastore
+        self.resync_state = gauge(
+            "felix_resync_state", "Datastore: 1 waiting for it, 2 reading the snapshot, 3 in sync."
+        )
+        self.resyncs_started = counter("felix_resyncs_started", "Times that a kind was listed anew.")
+        self.inbox_size = gauge("tortie_inbox_size", "Updates that wait for the calculation.")
+        # Dataplane
+        self.apply_time = seconds(
+            "felix_int_dataplane_apply_time_seconds", "Time to make one flush real in the kernel."
+        )
+        self.apply_failures = counter(
+            "felix_int_dataplane_failures", "Rounds of the dataplane that left something undone."
+        )
+        self.messages = counter(
+            "felix_int_dataplane_messages", "Rows handed to the dataplane, by table.", ("type",)
+        )
+        self.failed_rows = gauge("tortie_dataplane_failed_rows", "Rows that are not real now.")
+        self.generation = gauge("tortie_dataplane_generation", "The last flush that was applied.")
+        self.refreshes = counter(
+            "tortie_dataplane_refreshes", "Times that the kernel was read anew.", ("why",)
+        )
+        self.routes = gauge("felix_route_table_num_routes", "Routes that this node should hold.")
+        self.desired_rows = gauge(
+            "tortie_desired_rows", "Rows that this node should hold, by table.", ("table",)
+        )
+        # The process
+        self.host = gauge("felix_host", "This node's name, as a label; always 1.", ("host",))
+        self.loop_lag = gauge("tortie_event_loop_lag_seconds", "Longest lag of the event loop lately.")
+        self.cni_time = Histogram(
+            "tortie_cni_request_seconds",
+            "Time from a CNI request to its answer.",
+            ("command",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.cni_failures = counter("tortie_cni_failures", "CNI requests that failed.", ("command", "code"))
+
+    def render(self) -> bytes:
+        """All of it in Prometheus' text format. May be called from any thread."""
+        return generate_latest(self.registry)
