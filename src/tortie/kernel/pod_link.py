@@ -1,0 +1,292 @@
+"""The wire of a pod: a veth pair from the node's namespace into the pod's, and everything inside the pod that belongs to it.
+
+Hot path of ADD and DEL: a few batches of netlink and a few writes to /proc/sys, no program, no library. The host's end
+is left to the dataplane but for its name, MAC and MTU. Source: Calico's ``cni-plugin/pkg/dataplane/linux``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import functools
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from tortie.errors import KernelError, NamespaceGone
+from tortie.host.links import Link, LinkAddress
+from tortie.host.routes import PROTOCOL_BOOT, Route
+from tortie.kernel import netlink as nl
+from tortie.kernel import netns, sysctl
+from tortie.kernel import rtnetlink_codec as codec
+from tortie.kernel.netns import Namespace
+from tortie.kernel.rtnetlink import RouteSocket
+from tortie.net.addresses import Address, Interface, Prefix
+
+T = TypeVar("T")
+
+HOST_MAC = "ee:ee:ee:ee:ee:ee"
+GATEWAY_V4 = Address.parse("169.254.1.1")
+GATEWAY_V6 = Address.parse("fe80::ecee:eeff:feee:eeee")
+"""What IPv6 makes of `HOST_MAC`: the host's end answers to it without being told."""
+DEFAULT_V4 = Prefix(4, 0, 0)
+DEFAULT_V6 = Prefix(6, 0, 0)
+
+_LINK_EVENTS = 1
+_REMOVERS = 16
+_REMOVE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodLink:
+    """A wire as it shall be. ``mtu`` 0 leaves the kernel's; ``forwarding`` is whether the pod may route (ip_forward)."""
+
+    host_name: str
+    pod_name: str
+    mac: str
+    addresses: tuple[Address, ...] = ()
+    mtu: int = 0
+    forwarding: bool = False
+
+    def versions(self) -> frozenset[int]:
+        return frozenset(address.version for address in self.addresses)
+
+    def routes(self) -> tuple[Route, ...]:
+        """The pod's own routes: everything by the gateway that the host's end answers for."""
+        found: list[Route] = []
+        if 4 in self.versions():
+            found.append(Route(prefix=GATEWAY_V4.prefix, scope="link", protocol=PROTOCOL_BOOT))
+            found.append(Route(prefix=DEFAULT_V4, gateway=GATEWAY_V4, protocol=PROTOCOL_BOOT))
+        if 6 in self.versions():
+            found.append(Route(prefix=DEFAULT_V6, gateway=GATEWAY_V6, protocol=PROTOCOL_BOOT))
+        return tuple(found)
+
+    def switches(self) -> Mapping[str, str]:
+        """What stands under /proc/sys in the pod's namespace, in the order in which it is to be written."""
+        wanted: dict[str, str] = {}
+        if 4 in self.versions():
+            wanted["net/ipv4/ip_forward"] = "1" if self.forwarding else "0"
+        if 6 in self.versions():
+            for place in ("all", "default", "lo", self.pod_name):
+                wanted[f"net/ipv6/conf/{place}/disable_ipv6"] = "0"
+            wanted[f"net/ipv6/conf/{self.pod_name}/accept_dad"] = "0"
+            wanted["net/ipv6/conf/all/forwarding"] = "1" if self.forwarding else "0"
+        return wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenLink:
+    """A wire as it is: both ends (None: there is none), and what the pod's end carries."""
+
+    host: Link | None
+    pod: Link | None
+    addresses: tuple[LinkAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    switches: Mapping[str, str]
+
+
+class PodLinks(Protocol):
+    """Wires of pods in the kernel. ``namespace`` is a descriptor of the pod's. Raises `KernelError`, `NamespaceGone`."""
+
+    async def create(self, wanted: PodLink, namespace: int) -> None:
+        """Make the pair, in place of one whose host end has that name. Addresses come with `configure`."""
+        ...
+
+    async def configure(self, wanted: PodLink, namespace: int) -> None:
+        """Give the pod's end its addresses and routes, and set it up."""
+        ...
+
+    async def remove(self, host_name: str) -> bool:
+        """Remove a pair by its host end. False when there was none."""
+        ...
+
+    async def remove_inside(self, namespace: int, pod_name: str) -> bool:
+        """Remove a pair by its end in the pod. False when there was none there, or the namespace is gone."""
+        ...
+
+    async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink: ...
+
+    async def names(self) -> frozenset[str]:
+        """Every interface of the node's namespace."""
+        ...
+
+
+class LinuxPodLinks:
+    """The kernel's. Blocking calls run in threads of this room; the node's namespace is that of whoever makes this."""
+
+    def __init__(self) -> None:
+        self._host = RouteSocket()
+        self._host_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pod-link")
+        self._removers = ThreadPoolExecutor(max_workers=_REMOVERS, thread_name_prefix="pod-link-remove")
+
+    async def create(self, wanted: PodLink, namespace: int) -> None:
+        try:
+            await self._on_host(lambda: self._create(wanted, namespace))
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            if not await self.remove(wanted.host_name):
+                raise KernelError(
+                    errno.EEXIST, "make the interface", f"{wanted.pod_name} in the pod's network namespace"
+                ) from error
+            await self._on_host(lambda: self._create(wanted, namespace))
+
+    async def configure(self, wanted: PodLink, namespace: int) -> None:
+        await asyncio.wrap_future(netns.submit(namespace, lambda: _configure(wanted)))
+
+    async def remove(self, host_name: str) -> bool:
+        return await self._remove(None, host_name)
+
+    async def remove_inside(self, namespace: int, pod_name: str) -> bool:
+        try:
+            return await self._remove(namespace, pod_name)
+        except NamespaceGone:
+            return False
+
+    async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
+        host = await self._on_host(lambda: self._host.link(wanted.host_name))
+        return await asyncio.wrap_future(netns.submit(namespace, lambda: _inspect(wanted, host)))
+
+    async def names(self) -> frozenset[str]:
+        return frozenset(link.name for link in await self._on_host(self._host.links))
+
+    def close(self) -> None:
+        """Let go of threads and sockets; removals that are under way end first."""
+        self._host_thread.shutdown()
+        self._removers.shutdown()
+        self._host.close()
+
+    async def _on_host(self, function: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._host_thread.submit(function))
+
+    def _create(self, wanted: PodLink, namespace: int) -> None:
+        near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=wanted.mtu, up=True)
+        far = codec.VethEnd(name=wanted.pod_name, mac=wanted.mac, mtu=wanted.mtu, namespace=namespace)
+        self._host.create_veth(near, far)
+        # Before the pod's end goes up, or the gateway's address is tentative for a second.
+        with suppress(KernelError):  # no IPv6 in this kernel
+            sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
+
+    async def _remove(self, namespace: Namespace | None, name: str) -> bool:
+        """The kernel takes an interface from view within a millisecond, then holds its caller for some 15 ms more:
+        its event is enough for us, and a thread stays behind for the rest."""
+        begin = functools.partial(_Removal.begin, name)
+        if namespace is None:
+            removal = await self._on_host(begin)
+        else:
+            removal = await asyncio.wrap_future(netns.submit(namespace, begin))
+        if removal is None:
+            return False
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[bool] = loop.create_future()
+        ended = asyncio.wrap_future(self._removers.submit(removal.finish))
+        loop.add_reader(removal.events.fileno(), removal.look, gone)
+        try:
+            done, _ = await asyncio.wait(
+                {ended, gone}, timeout=_REMOVE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            loop.remove_reader(removal.events.fileno())
+            removal.events.close()
+            ended.add_done_callback(_note_outcome)
+        if gone in done:
+            return True
+        if ended in done:
+            return ended.result()
+        raise KernelError(errno.ETIMEDOUT, "delete the interface", name)
+
+
+class _Removal:
+    """One interface on its way out: a socket that hears of it, and one whose call lasts until the kernel is done."""
+
+    def __init__(self, link: Link, name: str) -> None:
+        self.events = nl.NetlinkSocket(nl.ROUTE, groups=_LINK_EVENTS)
+        self._commands = nl.NetlinkSocket(nl.ROUTE)
+        self._link = link
+        self._name = name
+
+    @staticmethod
+    def begin(name: str) -> _Removal | None:
+        """In the calling thread's namespace. None when there is no such interface."""
+        with RouteSocket() as here:
+            link = here.link(name)
+        return _Removal(link, name) if link else None
+
+    def finish(self) -> bool:
+        """Blocks until the kernel is done. False when someone else was faster."""
+        try:
+            self._commands.request(codec.delete_link(self._link.index, subject=self._name))
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
+        finally:
+            self._commands.close()
+        return True
+
+    def look(self, gone: asyncio.Future[bool]) -> None:
+        """Read what came; settle ``gone`` when it says that the interface is."""
+        try:
+            heard = self.events.receive()
+        except OSError:  # some were lost: the end of `finish` will tell
+            return
+        for message in heard:
+            if message.kind == codec.DEL_LINK and not gone.done():
+                if codec.decode_link(message.body).index == self._link.index:
+                    gone.set_result(True)
+
+
+def _note_outcome(ended: asyncio.Future[bool]) -> None:
+    """A failure after the interface was gone from view concerns nobody."""
+    if not ended.cancelled():
+        ended.exception()
+
+
+def _configure(wanted: PodLink) -> None:
+    """In the pod's namespace: switches, then link, addresses and routes in one batch."""
+    try:
+        index = socket.if_nametoindex(wanted.pod_name)
+    except OSError as error:
+        raise KernelError(errno.ENODEV, "find the interface", f"{wanted.pod_name} in the pod") from error
+    for name, value in wanted.switches().items():
+        sysctl.ensure(name, value)
+    requests = [codec.set_link(index, subject=wanted.pod_name, up=True)]
+    for address in wanted.addresses:
+        carried = Interface(address, address.prefix.length)
+        requests.append(codec.new_address(index, carried, subject=wanted.pod_name, no_dad=True))
+    requests += [
+        codec.new_route(dataclasses.replace(route, ifindex=index, interface=wanted.pod_name))
+        for route in wanted.routes()
+    ]
+    with RouteSocket() as here:
+        failed = here.batch(requests)
+    for error in failed.values():
+        raise error
+
+
+def _inspect(wanted: PodLink, host: Link | None) -> SeenLink:
+    switches: dict[str, str] = {}
+    for name in wanted.switches():
+        try:
+            switches[name] = sysctl.read(name)
+        except KernelError as error:
+            switches[name] = f"({error})"
+    with RouteSocket() as here:
+        pod = here.link(wanted.pod_name)
+        if pod is None:
+            return SeenLink(host=host, pod=None, switches=switches)
+        names = {pod.index: pod.name}
+        routes = [
+            route for version in (4, 6) for route in here.routes(version, ifindex=pod.index, names=names)
+        ]
+        return SeenLink(
+            host=host,
+            pod=pod,
+            addresses=tuple(here.addresses(pod.index)),
+            routes=tuple(routes),
+            switches=switches,
+        )
