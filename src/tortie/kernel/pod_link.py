@@ -235,9 +235,11 @@ class _Removal:
         except OSError:  # some were lost: the end of `finish` will tell
             return
         for message in heard:
-            if message.kind == codec.DEL_LINK and not gone.done():
-                if codec.decode_link(message.body).index == self._link.index:
-                    gone.set_result(True)
+            ours = (
+                message.kind == codec.DEL_LINK and codec.decode_link(message.body).index == self._link.index
+            )
+            if ours and not gone.done():
+                gone.set_result(True)
 
 
 def _note_outcome(ended: asyncio.Future[bool]) -> None:
@@ -264,8 +266,8 @@ def _configure(wanted: PodLink) -> None:
     ]
     with RouteSocket() as here:
         failed = here.batch(requests)
-    for error in failed.values():
-        raise error
+    for refused in failed.values():
+        raise refused
 
 
 def _inspect(wanted: PodLink, host: Link | None) -> SeenLink:
