@@ -49,7 +49,8 @@ def _publish(text: str) -> None:
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     when = datetime.datetime.now(datetime.UTC).date().isoformat()
-    machine = f"Measured on {when}: Linux {platform.release()}, {os.cpu_count()} shared cores, Python {platform.python_version()}."
+    kernel, python = platform.release(), platform.python_version()
+    machine = f"Measured on {when}: Linux {kernel}, {os.cpu_count()} shared cores, Python {python}."
     PAGE.write_text(f"{head}{BEGIN}\n\n{machine}\n\n{text}\n{END}{tail}")
 
 
