@@ -85,12 +85,9 @@ class BirdNode:
 
     def start(self) -> None:
         with (self.folder / "bird.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.netns, "bird", "-f", "-R"]
-                + ["-c", str(self.folder / "bird.conf"), "-s", str(self.folder / "bird.ctl")],
-                stderr=log,
-                stdout=log,
-            )
+            files = ["-c", str(self.folder / "bird.conf"), "-s", str(self.folder / "bird.ctl")]
+            command = ["ip", "netns", "exec", self.netns, "bird", "-f", "-R", *files]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
 
     def kill(self) -> None:
         if self.process is not None:

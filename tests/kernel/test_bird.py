@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ async def _mesh(fabric: Fabric, count: int = 3, password: str | None = None) -> 
         node.write(node.mesh(numbers, password))
         node.start()
     for node in nodes:
-        await eventually(f"sessions of node{node.number}", lambda n=node: n.established(2 * (count - 1)), 20)
+        await eventually(f"sessions of node{node.number}", partial(node.established, 2 * (count - 1)), 20)
     return nodes
 
 
@@ -40,9 +41,7 @@ async def test_blocks_spread_within_a_second(fabric: Fabric) -> None:
     for prefix in ("10.77.1.0/26", "fd77:0:0:1::/122"):
         first.block(prefix)
         for other in (second, third):
-            assert (
-                await eventually(f"{prefix} on node{other.number}", lambda o=other, p=prefix: o.has(p), 5) < 1
-            )
+            assert await eventually(f"{prefix} on node{other.number}", partial(other.has, prefix), 5) < 1
     route = second.fib()["10.77.1.0/26"]
     assert f"via {first.ipv4}" in route
     assert f"src {second.ipv4}" in route, "without it a pod sees a caller it does not know"
@@ -75,7 +74,7 @@ async def test_a_borrowed_address_beats_the_owners_blackhole(fabric: Fabric) -> 
     third.block("10.77.3.0/26")
     third.pod(pods[2], "10.77.3.1")
     for node in (owner, third):
-        await eventually(f"the borrowed address on node{node.number}", lambda n=node: n.has("10.77.1.2"), 5)
+        await eventually(f"the borrowed address on node{node.number}", partial(node.has, "10.77.1.2"), 5)
     for source in (pods[0], pods[2], owner.netns, third.netns):
         assert lost(pinger(source, "10.77.1.2", 0.2))[1] == 0
 
@@ -93,7 +92,7 @@ async def test_killing_bird_loses_nothing_and_a_dead_node_delays_nobody(fabric: 
         node.start()
     for node, other in ((first, second), (second, first)):
         prefix = f"10.77.{other.number}.0/26"
-        await eventually(f"{prefix} after a first start", lambda n=node, p=prefix: n.has(p), 10)
+        await eventually(f"{prefix} after a first start", partial(node.has, prefix), 10)
     pings = [pinger(pods[0], "10.77.2.1", 12), pinger(pods[1], "10.77.1.1", 12)]
     await asyncio.sleep(1)
     first.kill()
