@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,14 @@ T = TypeVar("T")
 PREFIX = "cni.projectcalico.org/"
 _REFUSED = ("ipAddrsNoIpam", "floatingIPs")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class _ConventionalCNI(msgspec.Struct):
+    ips: tuple[str, ...] = ()
+
+
+class _ConventionalArgs(msgspec.Struct):
+    cni: _ConventionalCNI = msgspec.field(default_factory=_ConventionalCNI)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +91,10 @@ def _addresses(config: NetConf, arguments: Arguments, pod: Mapping[str, str]) ->
 
 
 def _conventional_ips(args: Mapping[str, Any]) -> tuple[str, ...]:
-    cni = args.get("cni")
-    ips: object = cast("dict[str, object]", cni).get("ips") if isinstance(cni, dict) else None
-    if ips is None:
-        return ()
-    if not isinstance(ips, list) or not all(isinstance(ip, str) for ip in cast("list[object]", ips)):
-        raise InvalidResource("args.cni.ips", ips, "is not a list of addresses")
-    return tuple(cast("list[str]", ips))
+    try:
+        return msgspec.convert(args, _ConventionalArgs).cni.ips
+    except msgspec.ValidationError as error:
+        raise InvalidResource("args.cni", None, f"cannot be taken: {error}") from None
 
 
 def _mac(config: NetConf, arguments: Arguments, pod: Mapping[str, str]) -> str:
@@ -141,12 +146,10 @@ def _prefix(text: str) -> Prefix:
 
 
 def _family(text: str) -> int:
-    match text.lower():
-        case "ipv4":
-            return 4
-        case "ipv6":
-            return 6
-    raise ValueError("a family is ipv4 or ipv6")
+    number = {"ipv4": 4, "ipv6": 6}.get(text.lower())
+    if number is None:
+        raise ValueError("a family is ipv4 or ipv6")
+    return number
 
 
 def _field(annotation: str) -> str:
