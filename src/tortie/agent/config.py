@@ -1,0 +1,168 @@
+"""What the agent is told before it can ask the datastore: who it is, where the datastore is, and where its files are.
+
+Sources, the first that says something wins: the command line, the environment, the configuration file (YAML, the environment's
+names as keys), the defaults. Names are Calico's where Calico has one (``NODENAME``, ``HOSTNAME``, ``FELIX_LOGSEVERITYSCREEN``, …).
+Everything else comes from the datastore (FelixConfiguration) and changes while the agent runs: see `settings`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from tortie.errors import UsageError
+from tortie.observe.log import LEVELS
+
+CONFIG_FILE = Path("/etc/tortie/agent.yaml")
+RUN_DIR = Path("/run/tortie")
+STATE_DIR = Path("/var/lib/tortie")
+DATASTORE = "sqlite:///var/lib/tortie/tortie.db"
+MOST_NODE_NAME = 253
+
+
+@dataclass(frozen=True)
+class AgentPaths:
+    """Every file of one agent. ``run`` is forgotten with the machine's next start, ``state`` is not."""
+
+    run: Path = RUN_DIR
+    state: Path = STATE_DIR
+
+    @property
+    def cni_socket(self) -> Path:
+        return self.run / "cni.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run / "admin.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one agent of this node; its content is the holder's pid."""
+        return self.run / "agent.lock"
+
+    @property
+    def bird_configuration(self) -> Path:
+        return self.run / "bird.conf"
+
+    @property
+    def bird_control(self) -> Path:
+        return self.run / "bird.ctl"
+
+    @property
+    def sandboxes(self) -> Path:
+        """Which container has which network namespace."""
+        return self.run / "sandboxes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """``environment`` is what bootstrap reads further (``IP``, ``CALICO_IPV4POOL_CIDR``, …): file and environment together."""
+
+    node: str
+    datastore: str = DATASTORE
+    paths: AgentPaths = field(default_factory=AgentPaths)
+    log_level: str = ""
+    """Empty: FelixConfiguration's ``logSeverityScreen`` decides, by default info."""
+    log_format: str = "text"
+    health_host: str = "localhost"
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    hang_calculation_after_seconds: float | None = None
+    """For tests: block the calculation (Felix: DebugSimulateCalcGraphHangAfter)."""
+    hang_dataplane_after_seconds: float | None = None
+
+
+def load(
+    environment: Mapping[str, str], *, file: Path | None = None, options: Mapping[str, str] | None = None
+) -> AgentConfig:
+    """The configuration from all sources; ``options`` are the command line's, under the environment's names.
+
+    Raises `UsageError` naming the variable, its value and what to write instead.
+    """
+    said = {**_read_file(file), **environment, **{k: v for k, v in (options or {}).items() if v}}
+    level = (said.get("TORTIE_LOG_LEVEL") or said.get("FELIX_LOGSEVERITYSCREEN") or "").lower()
+    if level and level not in LEVELS:
+        raise UsageError(f"TORTIE_LOG_LEVEL {level!r} is no log level: use one of {', '.join(LEVELS)}")
+    log_format = said.get("TORTIE_LOG_FORMAT") or "text"
+    if log_format not in ("text", "json"):
+        raise UsageError(f"TORTIE_LOG_FORMAT {log_format!r} is neither text nor json")
+    return AgentConfig(
+        node=_node_name(said),
+        datastore=said.get("TORTIE_DATASTORE") or DATASTORE,
+        paths=AgentPaths(
+            Path(said.get("TORTIE_RUN_DIR") or RUN_DIR), Path(said.get("TORTIE_STATE_DIR") or STATE_DIR)
+        ),
+        log_level=level,
+        log_format=log_format,
+        health_host=said.get("FELIX_HEALTHHOST") or "localhost",
+        environment=said,
+        hang_calculation_after_seconds=_seconds(said, "FELIX_DEBUGSIMULATECALCGRAPHHANGAFTER"),
+        hang_dataplane_after_seconds=_seconds(said, "FELIX_DEBUGSIMULATEDATAPLANEHANGAFTER"),
+    )
+
+
+def _node_name(said: Mapping[str, str]) -> str:
+    for name in ("NODENAME", "HOSTNAME"):
+        if value := said.get(name, "").strip():
+            # Calico takes NODENAME as it is and HOSTNAME in lower case.
+            node, source = (value, name) if name == "NODENAME" else (value.lower(), name)
+            break
+    else:
+        node, source = socket.gethostname().lower(), "the host's name"
+    if len(node) > MOST_NODE_NAME or not _is_name(node):
+        raise UsageError(
+            f"{source} {node!r} cannot be a node's name: use at most {MOST_NODE_NAME} lower-case letters, digits, "
+            "dashes and dots, a letter or digit first and last"
+        )
+    return node
+
+
+def _is_name(text: str) -> bool:
+    return (
+        bool(text)
+        and all(char.isascii() and (char.islower() or char.isdigit() or char in "-.") for char in text)
+        and text[0] not in "-."
+        and text[-1] not in "-."
+    )
+
+
+def _seconds(said: Mapping[str, str], name: str) -> float | None:
+    text = said.get(name)
+    if not text:
+        return None
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        raise UsageError(f"{name} {text!r} is no number of seconds") from None
+    return seconds
+
+
+def _read_file(file: Path | None) -> dict[str, str]:
+    path = CONFIG_FILE if file is None else file
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise UsageError(f"the configuration file {path} does not exist") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        loaded: object = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise UsageError(f"{path} is no YAML: {error}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path}: expected a mapping of names to values")
+    said: dict[str, str] = {}
+    for key, value in cast("dict[object, object]", loaded).items():
+        if isinstance(value, dict | list):
+            raise UsageError(f"{path}: {key}: expected a plain value")
+        said[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+    return said

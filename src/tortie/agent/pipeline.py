@@ -1,0 +1,301 @@
+"""From the datastore to the kernel: fold what comes in, flush when nothing waits, apply, and try again what failed.
+
+Two loops. *calculation* folds updates in slices of at most 5 ms. *dataplane* flushes once the intake is empty and applies; it
+alone speaks to the dataplane. Retry (a failure that we know) and refresh (drift that nobody told us of) are separate timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from tortie.agent.intake import Intake
+from tortie.agent.realised import RealisedEndpoints
+from tortie.aio.backoff import Backoff
+from tortie.dataplane.api import Applied, Dataplane
+from tortie.desired.endpoints import ENDPOINTS, EndpointKey
+from tortie.desired.routes import ROUTES
+from tortie.desired.settings import NODE, SETTINGS, SettingsRow
+from tortie.desired.table import Delta, DesiredKey, Flush, Problem
+from tortie.errors import TortieError
+from tortie.observe import log
+from tortie.observe.clock import SYSTEM, Clock
+from tortie.observe.health import Health
+from tortie.observe.metrics import Metrics
+from tortie.resources.resource import Update
+
+SLICE_SECONDS = 0.005
+SLICE_UPDATES = 16
+"""How many updates are folded between two looks at the clock."""
+MOST_WAIT_SECONDS = 0.1
+"""A flush waits no longer than this for the intake to become empty."""
+DRIFT_SECONDS = 0.02
+"""Netlink tells of drift in many events; they are gathered for this long."""
+CALCULATION_TIMEOUT_SECONDS = 30.0
+DATAPLANE_TIMEOUT_SECONDS = 90.0
+
+logger = log.get("pipeline")
+
+
+class Graph(Protocol):
+    """What the pipeline needs of ``calc.graph.CalcGraph``."""
+
+    def fold(self, updates: Sequence[Update]) -> None: ...
+
+    def flush(self, *, in_sync: bool) -> Flush: ...
+
+
+class Pipeline:
+    """Carries updates to the dataplane. Give its two loops to `tortie.aio.tasks.supervise`."""
+
+    def __init__(
+        self, graph: Graph, dataplane: Dataplane, health: Health, metrics: Metrics, clock: Clock = SYSTEM
+    ) -> None:
+        self.intake = Intake()
+        self.realised = RealisedEndpoints()
+        self.problems: tuple[Problem, ...] = ()
+        self.failed: Mapping[DesiredKey, TortieError] = {}
+        self.generation = 0
+        """The last flush that was applied."""
+        self.desired: dict[str, dict[Any, Any]] = {}
+        """Every row that was handed to the dataplane, by table."""
+        self.first_applied = asyncio.Event()
+        self.on_endpoints: Callable[[set[EndpointKey]], Awaitable[None]] | None = None
+        """Called with the endpoints that became real, ceased to be real, or are gone."""
+        self._graph = graph
+        self._dataplane = dataplane
+        self._metrics = metrics
+        self._clock = clock
+        self._calculation_health = health.register(
+            "CalculationGraph", timeout_seconds=CALCULATION_TIMEOUT_SECONDS
+        )
+        self._dataplane_health = health.register(
+            "InternalDataplaneMainLoop", timeout_seconds=DATAPLANE_TIMEOUT_SECONDS
+        )
+        self._wake = asyncio.Event()
+        self._dirty_since: float | None = None
+        self._unapplied: Flush | None = None
+        self._drift: set[str] = set()
+        self._retry_at: float | None = None
+        self._refresh_at: float | None = None
+        self._backoff = Backoff(first_seconds=0.1, most_seconds=10.0)
+        self._reason = "waiting for the datastore"
+
+    # What comes in
+
+    async def receive(self, updates: Sequence[Update], *, in_sync: bool) -> None:
+        """The syncer's sink. Waits while the calculation is behind."""
+        await self.intake.receive(updates, in_sync=in_sync)
+        if in_sync and self._dirty_since is None and not self.first_applied.is_set():
+            self._dirty_since = self._clock.monotonic()
+            self._wake.set()
+
+    def write_through(self, update: Update) -> None:
+        """We wrote this ourselves just now: do not wait for the datastore to tell us."""
+        self.intake.write_through(update)
+
+    def drifted(self, what: str) -> None:
+        """Someone changed what is ours in the kernel; ``what`` names the sort of thing."""
+        self._drift.add(what)
+        self._wake.set()
+
+    def waiting_because(self, reason: str) -> None:
+        """Why there is nothing to apply yet, for `/readiness`."""
+        self._reason = reason
+
+    # The calculation's loop
+
+    async def run_calculation(self) -> None:
+        """Fold what comes in. Eternal."""
+        health = self._calculation_health
+        while True:
+            health.report(ready=self.intake.in_sync, reason="" if self.intake.in_sync else self._reason)
+            try:
+                async with asyncio.timeout(health.interval_seconds):
+                    await self.intake.wait()
+            except TimeoutError:
+                continue
+            self._fold_slice()
+            if not self.intake:
+                self._wake.set()
+            # Let others run: the syncer fills the intake, servers answer.
+            await asyncio.sleep(0)
+
+    def _fold_slice(self) -> None:
+        started = self._clock.monotonic()
+        if self._dirty_since is None:
+            self._dirty_since = started
+        while updates := self.intake.take(SLICE_UPDATES):
+            self._graph.fold(updates)
+            for update in updates:
+                self._metrics.calc_graph_updates.labels(update.key.kind.name).inc()
+            if self._clock.monotonic() - started >= SLICE_SECONDS:
+                break
+        self._metrics.calc_graph_update_time.observe(self._clock.monotonic() - started)
+        self._metrics.inbox_size.set(len(self.intake))
+
+    # The dataplane's loop
+
+    async def run_dataplane(self) -> None:
+        """Start the dataplane and keep it in line. Eternal."""
+        await self._start()
+        while True:
+            self._report()
+            await self._sleep()
+            now = self._clock.monotonic()
+            if self._flush_due(now):
+                await self._flush_and_apply()
+            elif self._drift and self.first_applied.is_set():
+                await asyncio.sleep(DRIFT_SECONDS)
+                why = ",".join(sorted(self._drift))
+                self._drift.clear()
+                await self._resync(why)
+            elif self._retry_at is not None and now >= self._retry_at:
+                await self._apply(self._unapplied or Flush(self.generation, in_sync=True))
+            elif self._refresh_at is not None and now >= self._refresh_at:
+                await self._resync("refresh")
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self._dataplane.start()
+                return
+            except TortieError as error:
+                logger.error("cannot start the dataplane", error=str(error))
+                self._dataplane_health.report(ready=False, reason=str(error))
+                await asyncio.sleep(self._backoff.next_seconds())
+
+    def _report(self) -> None:
+        reason = ""
+        if not self.first_applied.is_set():
+            reason = self._reason
+        elif self._unapplied is not None:
+            reason = f"the dataplane cannot be programmed: {self._cannot}"
+        self._dataplane_health.report(ready=not reason, reason=reason)
+
+    _cannot = ""
+
+    async def _sleep(self) -> None:
+        """Until there is something to do, or something is due, or it is time to say that all is well."""
+        now = self._clock.monotonic()
+        due = [now + self._dataplane_health.interval_seconds]
+        due += [at for at in (self._retry_at, self._refresh_at) if at is not None]
+        if self._dirty_since is not None and self.intake.in_sync:
+            due.append(self._dirty_since + MOST_WAIT_SECONDS)
+        try:
+            async with asyncio.timeout(max(0.0, min(due) - now)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _flush_due(self, now: float) -> bool:
+        if self._dirty_since is None or not self.intake.in_sync:
+            return False
+        if not self.intake:
+            return True
+        # Never a first flush from half a snapshot: what is missing in it would be removed from the kernel.
+        return self.first_applied.is_set() and now - self._dirty_since >= MOST_WAIT_SECONDS
+
+    async def _flush_and_apply(self) -> None:
+        started = self._clock.monotonic()
+        self._dirty_since = None
+        flush = self._graph.flush(in_sync=True)
+        self._metrics.calc_graph_flush_time.observe(self._clock.monotonic() - started)
+        self._note(flush)
+        if flush.deltas or not self.first_applied.is_set():
+            await self._apply(flush if self._unapplied is None else merge(self._unapplied, flush))
+
+    def _note(self, flush: Flush) -> None:
+        """Remember what is wanted now."""
+        self.problems = flush.problems
+        self._metrics.problems.set(len(flush.problems))
+        for delta in flush.deltas:
+            rows = self.desired.setdefault(delta.table.name, {})
+            rows.update(delta.put)
+            for key in delta.gone:
+                rows.pop(key, None)
+            self._metrics.desired_rows.labels(delta.table.name).set(len(rows))
+            self._metrics.messages.labels(delta.table.name).inc(len(delta.put) + len(delta.gone))
+        self.realised.flushed(flush)
+        self._metrics.active_local_endpoints.set(len(self.desired.get(ENDPOINTS.name, ())))
+        self._metrics.routes.set(len(self.desired.get(ROUTES.name, ())))
+
+    async def _apply(self, flush: Flush) -> None:
+        self._retry_at = None
+        started = self._clock.monotonic()
+        try:
+            applied = await self._dataplane.apply(flush)
+        except TortieError as error:
+            self._unapplied = flush
+            self._could_not(error)
+            return
+        self._metrics.apply_time.observe(self._clock.monotonic() - started)
+        self._unapplied = None
+        gone = {key for delta in flush.deltas if delta.table.name == ENDPOINTS.name for key in delta.gone}
+        await self._took(applied, gone)
+
+    async def _resync(self, why: str) -> None:
+        self._metrics.refreshes.labels(why).inc()
+        self._refresh_at = None
+        try:
+            applied = await self._dataplane.resync()
+        except TortieError as error:
+            self._could_not(error)
+            return
+        await self._took(applied, set())
+
+    def _could_not(self, error: TortieError) -> None:
+        """Nothing at all could be done."""
+        self._cannot = str(error)
+        self._metrics.apply_failures.inc()
+        self._retry_at = self._clock.monotonic() + self._backoff.next_seconds()
+        logger.error("cannot program the dataplane", error=str(error))
+
+    async def _took(self, applied: Applied, gone: set[EndpointKey]) -> None:
+        new = {key: error for key, error in applied.failed.items() if key not in self.failed}
+        for key, error in new.items():
+            logger.warning("cannot make real", table=key.table, key=str(key.key), error=str(error))
+        self.failed = applied.failed
+        self.generation = applied.generation
+        self._metrics.generation.set(applied.generation)
+        self._metrics.failed_rows.set(len(applied.failed))
+        if applied.failed:
+            self._metrics.apply_failures.inc()
+            self._retry_at = self._clock.monotonic() + self._backoff.next_seconds()
+        else:
+            self._retry_at = None
+            self._backoff.reset()
+        if self._refresh_at is None:
+            self._refresh_at = self._next_refresh()
+        changed = self.realised.applied(applied) | gone
+        if not self.first_applied.is_set():
+            logger.info("in sync", generation=applied.generation, failed=len(applied.failed))
+            self.first_applied.set()
+        if changed and self.on_endpoints is not None:
+            await self.on_endpoints(changed)
+
+    def _next_refresh(self) -> float | None:
+        settings: SettingsRow = self.desired.get(SETTINGS.name, {}).get(NODE) or SettingsRow()
+        intervals = (
+            settings.route_refresh_seconds,
+            settings.interface_refresh_seconds,
+            settings.rules_refresh_seconds,
+        )
+        wanted = [seconds for seconds in intervals if seconds > 0]
+        return self._clock.monotonic() + min(wanted) if wanted else None
+
+
+def merge(older: Flush, newer: Flush) -> Flush:
+    """Both flushes in one."""
+    deltas: dict[str, Delta[Any, Any]] = {delta.table.name: delta for delta in older.deltas}
+    for delta in newer.deltas:
+        before = deltas.get(delta.table.name)
+        if before is None:
+            deltas[delta.table.name] = delta
+            continue
+        put = {key: row for key, row in before.put.items() if key not in delta.gone} | dict(delta.put)
+        gone = (before.gone - delta.put.keys()) | delta.gone
+        deltas[delta.table.name] = Delta(delta.table, put, frozenset(gone))
+    return Flush(newer.generation, tuple(deltas.values()), in_sync=newer.in_sync, problems=newer.problems)
