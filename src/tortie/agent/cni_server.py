@@ -87,7 +87,7 @@ class CNIServer:
                 if len(self._conversations) >= MAX_CONVERSATIONS:
                     connection.close()
                     continue
-                self._conversations.start("cni request", self._converse(connection))
+                _ = self._conversations.start("cni request", self._converse(connection))
         finally:
             listener.close()
             await self._conversations.close(grace_seconds=5.0)
@@ -222,7 +222,12 @@ class _Conversation:
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(connection.fileno(), lambda: ready.done() or ready.set_result(None))
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(connection.fileno(), wake)
     try:
         await ready
     finally:
