@@ -29,7 +29,9 @@ class ResourceKey(NamedTuple):
     within: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind.name} {self.within}/{self.name}" if self.within else f"{self.kind.name} {self.name}"
+        return (
+            f"{self.kind.name} {self.within}/{self.name}" if self.within else f"{self.kind.name} {self.name}"
+        )
 
 
 class Origin(NamedTuple):
@@ -71,7 +73,7 @@ class Resource(Generic[SpecT_co]):
     metadata: Metadata = field(default_factory=Metadata)
     spec: SpecT_co
     status: Any = None
-    unknown: Unknown = NOTHING
+    unknown: Unknown = field(default_factory=lambda: NOTHING)
     revision: Revision | None = None
     origin: Origin | None = None
 
