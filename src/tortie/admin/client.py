@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,18 @@ class AdminClient:
         """`call` for code that runs no event loop, as most commands."""
         return asyncio.run(self.call(op, timeout_seconds=timeout_seconds, **args))
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # A Unix socket's path holds 107 bytes (unix(7)): go through the directory, whatever its length.
+        directory = os.open(self.socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            path = f"/proc/self/fd/{directory}/{self.socket.name}"
+            return await asyncio.open_unix_connection(path, limit=protocol.MOST_ANSWER_BYTES)
+        finally:
+            os.close(directory)
+
     async def _call(self, op: str, args: dict[str, Any]) -> Any:
         try:
-            reader, writer = await asyncio.open_unix_connection(
-                str(self.socket), limit=protocol.MOST_ANSWER_BYTES
-            )
+            reader, writer = await self._connect()
         except PermissionError:
             raise AgentUnavailable(f"the agent's socket {self.socket} is root's: use sudo") from None
         except OSError as error:

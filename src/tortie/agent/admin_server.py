@@ -85,9 +85,11 @@ def listen_privately(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
-        path.unlink(missing_ok=True)
-        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+        scratch = path.with_name(f".{path.name}.new")
+        scratch.unlink(missing_ok=True)
+        listener.bind(f"/proc/self/fd/{directory}/{scratch.name}")
         listener.listen(128)
+        scratch.replace(path)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

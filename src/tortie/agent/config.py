@@ -1,8 +1,8 @@
 """What the agent is told before it can ask the datastore: who it is, where the datastore is, and where its files are.
 
 Sources, the first that says something wins: the command line, the environment, the configuration file (YAML, the environment's
-names as keys), the defaults. Names are Calico's where Calico has one (``NODENAME``, ``HOSTNAME``, ``FELIX_LOGSEVERITYSCREEN``, …).
-Everything else comes from the datastore (FelixConfiguration) and changes while the agent runs: see `settings`.
+names as keys), the defaults. Names are Calico's where Calico has one (``NODENAME``, ``HOSTNAME``, ``FELIX_LOGSEVERITYSCREEN``).
+Everything else comes from the datastore (FelixConfiguration) and may change while the agent runs: see `refresh`.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ def load(
 
 
 def _node_name(said: Mapping[str, str]) -> str:
-    for name in ("NODENAME", "HOSTNAME"):
-        if value := said.get(name, "").strip():
-            # Calico takes NODENAME as it is and HOSTNAME in lower case.
-            node, source = (value, name) if name == "NODENAME" else (value.lower(), name)
-            break
-    else:
-        node, source = socket.gethostname().lower(), "the host's name"
+    # Calico takes NODENAME as it is, the others in lower case.
+    sources = {
+        "NODENAME": said.get("NODENAME", "").strip(),
+        "HOSTNAME": said.get("HOSTNAME", "").strip().lower(),
+        "the host's name": socket.gethostname().lower(),
+    }
+    source, node = next((source, node) for source, node in sources.items() if node)
     if len(node) > MOST_NODE_NAME or not _is_name(node):
         raise UsageError(
             f"{source} {node!r} cannot be a node's name: use at most {MOST_NODE_NAME} lower-case letters, digits, "

@@ -15,6 +15,7 @@ from tortie.agent.realised import RealisedEndpoints
 from tortie.aio.backoff import Backoff
 from tortie.dataplane.api import Applied, Dataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey
+from tortie.desired.order import ORDER
 from tortie.desired.routes import ROUTES
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey, Flush, Problem
@@ -298,4 +299,6 @@ def merge(older: Flush, newer: Flush) -> Flush:
         put = {key: row for key, row in before.put.items() if key not in delta.gone} | dict(delta.put)
         gone = (before.gone - delta.put.keys()) | delta.gone
         deltas[delta.table.name] = Delta(delta.table, put, frozenset(gone))
-    return Flush(newer.generation, tuple(deltas.values()), in_sync=newer.in_sync, problems=newer.problems)
+    place = {table.name: number for number, table in enumerate(ORDER)}
+    ordered = sorted(deltas.values(), key=lambda delta: place[delta.table.name])
+    return Flush(newer.generation, tuple(ordered), in_sync=newer.in_sync, problems=newer.problems)
