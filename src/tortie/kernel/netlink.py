@@ -130,12 +130,13 @@ class Request(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message from the kernel; ``body`` is what follows its header."""
+    """One message from the kernel; ``body`` is what follows its header, ``port`` the socket whose request caused it."""
 
     kind: int
     flags: int
     sequence: int
     body: bytes
+    port: int = 0
 
 
 def encode(request: Request, sequence: int, extra_flags: int = 0) -> bytes:
@@ -149,10 +150,10 @@ def messages(buffer: bytes) -> Iterator[Message]:
     """Every message of one datagram."""
     offset, end = 0, len(buffer)
     while offset + 16 <= end:
-        length, kind, flags, sequence, _port = _HEADER.unpack_from(buffer, offset)
+        length, kind, flags, sequence, port = _HEADER.unpack_from(buffer, offset)
         if length < 16:
             return
-        yield Message(kind, flags, sequence, buffer[offset + 16 : offset + length])
+        yield Message(kind, flags, sequence, buffer[offset + 16 : offset + length], port)
         offset += (length + 3) & ~3
 
 
@@ -221,6 +222,11 @@ class NetlinkSocket:
                 except PermissionError:
                     self._socket.setsockopt(socket.SOL_SOCKET, plain, size)
 
+    @property
+    def port(self) -> int:
+        """This socket's address: the kernel tells listeners by it who caused a change."""
+        return int(self._socket.getsockname()[0])
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
@@ -240,6 +246,15 @@ class NetlinkSocket:
     def receive(self) -> list[Message]:
         """The messages of the next datagram. Raises `OSError`: ENOBUFS says that some were lost."""
         return list(messages(self._socket.recv(RECEIVE_BYTES)))
+
+    def receive_waiting(self) -> list[Message]:
+        """Every message that is there already; empty when there is none. Raises `OSError`, as `receive`."""
+        found: list[Message] = []
+        while True:
+            try:
+                found.extend(messages(self._socket.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)))
+            except BlockingIOError:
+                return found
 
     def request(self, request: Request) -> None:
         """Do one thing. Raises `KernelError`."""
