@@ -58,6 +58,8 @@ class Metadata:
     annotations: Mapping[str, str] = field(default_factory=dict[str, str])
     uid: str = ""
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    finalizers: tuple[str, ...] = ()
     generate_name: str = ""
     owners: tuple[Mapping[str, Any], ...] = ()
 

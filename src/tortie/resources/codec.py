@@ -1,0 +1,250 @@
+"""Between documents (plain JSON values) and resources, losing nothing.
+
+`decode` and `encode` speak the document that users see: ``apiVersion``, ``kind``, ``metadata``, ``spec``. `load` and `dump` speak
+what the datastore holds: the same document without its ``resourceVersion``, or, for a bare kind, the spec's JSON alone.
+Fields that no type knows are kept by path and written back.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tortie.errors import InvalidResource
+from tortie.resources import registry
+from tortie.resources.kind_info import KindInfo
+from tortie.resources.resource import NOTHING, Metadata, Resource, ResourceKey, Revision
+from tortie.resources.shape import Path, dotted, shape_of, type_errors, unknown_in
+
+_ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_METADATA = frozenset(
+    {
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "generateName",
+        "finalizers",
+        "ownerReferences",
+    }
+)
+_from_json = msgspec.json.Decoder().decode
+_to_json = msgspec.json.Encoder().encode
+
+
+def decode(
+    info: KindInfo,
+    document: Mapping[str, Any] | bytes,
+    *,
+    key: ResourceKey | None = None,
+    revision: Revision | None = None,
+) -> Resource[Any]:
+    """A document as a resource. Tolerant: unknown fields are kept, absent and null ones get their defaults.
+
+    ``key`` says where it was found; without it the metadata does. ``revision`` likewise. Raises `InvalidResource`.
+    """
+    body: Any = _from_json(document) if isinstance(document, bytes) else document
+    if not isinstance(body, dict):
+        raise InvalidResource("(document)", None, "is not a mapping", str(key or info.kind))
+    fields: dict[str, Any] = body
+    raw: Any = fields.get("metadata")
+    meta: dict[str, Any] = raw if isinstance(raw, dict) else {}
+    if key is None:
+        name, within = meta.get("name"), meta.get("namespace")
+        key = ResourceKey(
+            info.kind,
+            name if isinstance(name, str) else "",
+            (within if isinstance(within, str) else "") if info.namespaced else "",
+        )
+    unknown: dict[Path, Any] = {}
+    if extra := fields.keys() - _ROOT:
+        unknown.update(((name,), fields[name]) for name in extra)
+    if extra := meta.keys() - _METADATA:
+        unknown.update((("metadata", name), meta[name]) for name in extra)
+    spec = _decode_spec(info, fields.get("spec"), key, unknown)
+    version: Any = meta.get("resourceVersion")
+    return Resource(
+        key=key,
+        metadata=_decode_metadata(meta, key),
+        spec=spec,
+        status=fields.get("status"),
+        unknown=unknown or NOTHING,
+        revision=revision if revision is not None or not version else Revision(str(version)),
+    )
+
+
+def encode(resource: Resource[Any], *, revision: bool = False) -> dict[str, Any]:
+    """The whole document, unknown fields merged back; with ``revision`` its ``resourceVersion`` too."""
+    info = registry.info(resource.key.kind)
+    document: dict[str, Any] = {
+        "apiVersion": info.api_version,
+        "kind": info.kind.name,
+        "metadata": _encode_metadata(resource, info, revision),
+    }
+    spec = _plain(resource.spec)
+    if spec or not info.open:
+        document["spec"] = spec
+    if resource.status is not None:
+        document["status"] = resource.status
+    for path, value in resource.unknown.items():
+        _put(document, path, value)
+    return document
+
+
+def decode_spec(
+    info: KindInfo, key: ResourceKey, stored: Mapping[str, Any] | bytes
+) -> tuple[Any, Mapping[Path, Any]]:
+    """A bare kind's spec from its stored JSON, and its unknown fields. An empty value is an empty object."""
+    body: Any = _from_json(stored or b"{}") if isinstance(stored, bytes) else stored
+    if info.stored_names and isinstance(body, dict):
+        fields: dict[str, Any] = body
+        ours = {theirs: name for name, theirs in info.stored_names.items()}
+        body = {ours.get(name, name): value for name, value in fields.items()}
+    unknown: dict[Path, Any] = {}
+    spec = _decode_spec(info, body, key, unknown)
+    return info.complete(key, spec), unknown or NOTHING
+
+
+def encode_spec(resource: Resource[Any]) -> dict[str, Any]:
+    """A bare kind's stored JSON: its spec as IPAM writes it."""
+    info = registry.info(resource.key.kind)
+    document: dict[str, Any] = {"spec": _plain(info.trim(resource.spec) if info.trim else resource.spec)}
+    for path, value in resource.unknown.items():
+        if path[0] == "spec":
+            _put(document, path, value)
+    stored: dict[str, Any] = document["spec"]
+    if info.stored_names:
+        stored = {info.stored_names.get(name, name): value for name, value in stored.items()}
+    return stored
+
+
+def load(key: ResourceKey, stored: bytes, revision: Revision | None = None) -> Resource[Any]:
+    """A resource from what the datastore holds at its key. Raises `InvalidResource`."""
+    info = registry.info(key.kind)
+    try:
+        if not info.bare:
+            return decode(info, stored, key=key, revision=revision)
+        spec, unknown = decode_spec(info, key, stored)
+    except msgspec.DecodeError as error:
+        raise InvalidResource("(document)", None, f"is not JSON: {error}", str(key)) from None
+    return Resource(key=key, spec=spec, unknown=unknown, revision=revision)
+
+
+def dump(resource: Resource[Any]) -> bytes:
+    """What the datastore holds of a resource."""
+    info = registry.info(resource.key.kind)
+    if not info.bare:
+        return _to_json(encode(resource))
+    if not resource.unknown and not info.stored_names and not info.trim:
+        return _to_json(resource.spec)
+    return _to_json(encode_spec(resource))
+
+
+def _plain(spec: Any) -> Any:
+    """A spec as plain JSON values: lists, not tuples, so that documents compare equal."""
+    return _from_json(_to_json(spec))
+
+
+def _decode_spec(info: KindInfo, value: Any, key: ResourceKey, unknown: dict[Path, Any]) -> Any:
+    if value is None:
+        value = {}
+    try:
+        spec = msgspec.convert(value, info.spec)
+    except msgspec.ValidationError as error:
+        value = without_nulls(value)
+        wrong = next(type_errors(value, info.spec, ("spec",)), None)
+        if wrong:
+            raise InvalidResource(dotted(wrong[0]), wrong[1], wrong[2], str(key)) from error
+        spec = msgspec.convert(value, info.spec)
+    unknown_in(value, shape_of(info.spec), ("spec",), unknown)
+    return spec
+
+
+def without_nulls(value: Any) -> Any:
+    """The same without members that are null: Go writes an empty list or map so. A list's nulls stay."""
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value
+        return {name: without_nulls(each) for name, each in fields.items() if each is not None}
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [without_nulls(each) for each in items]
+    return value
+
+
+def _strings(meta: dict[str, Any], name: str, key: ResourceKey) -> dict[str, str]:
+    value: Any = meta.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidResource(f"metadata.{name}", value, "is not a mapping", str(key))
+    pairs: dict[Any, Any] = value
+    for each, text in pairs.items():
+        if not isinstance(text, str) or not isinstance(each, str):
+            raise InvalidResource(dotted(("metadata", name, str(each))), text, "is not a string", str(key))
+    return pairs
+
+
+_intern = sys.intern
+
+
+def _decode_metadata(meta: dict[str, Any], key: ResourceKey) -> Metadata:
+    labels = _strings(meta, "labels", key)
+    return Metadata(
+        labels={_intern(name): _intern(value) for name, value in labels.items()},
+        annotations=_strings(meta, "annotations", key),
+        uid=meta.get("uid") or "",
+        creation_timestamp=str(meta.get("creationTimestamp") or ""),
+        deletion_timestamp=str(meta.get("deletionTimestamp") or ""),
+        generate_name=meta.get("generateName") or "",
+        finalizers=tuple(meta.get("finalizers") or ()),
+        owners=tuple(meta.get("ownerReferences") or ()),
+    )
+
+
+def _encode_metadata(resource: Resource[Any], info: KindInfo, revision: bool) -> dict[str, Any]:
+    meta = resource.metadata
+    fields: dict[str, Any] = {"name": resource.key.name}
+    if info.namespaced:
+        fields["namespace"] = resource.key.within
+    if revision and resource.revision is not None:
+        fields["resourceVersion"] = resource.revision
+    for name, value in (
+        ("generateName", meta.generate_name),
+        ("uid", meta.uid),
+        ("creationTimestamp", meta.creation_timestamp),
+        ("deletionTimestamp", meta.deletion_timestamp),
+        ("labels", dict(meta.labels)),
+        ("annotations", dict(meta.annotations)),
+        ("finalizers", list(meta.finalizers)),
+        ("ownerReferences", [dict(owner) for owner in meta.owners]),
+    ):
+        if value:
+            fields[name] = value
+    return fields
+
+
+def _put(document: dict[str, Any], path: Path, value: Any) -> None:
+    """Set an unknown field. When the list or object that held it is gone, it goes too."""
+    at: Any = document
+    for part in path[:-1]:
+        if isinstance(part, int):
+            if not isinstance(at, list) or part >= len(at):  # pyright: ignore[reportUnknownArgumentType]
+                return
+            at = at[part]  # pyright: ignore[reportUnknownVariableType]
+        elif isinstance(at, dict):
+            if part not in at:
+                if len(path) > 2 and part != path[0]:
+                    return
+                at[part] = {}
+            at = at[part]  # pyright: ignore[reportUnknownVariableType]
+        else:
+            return
+    if isinstance(at, dict):
+        at.setdefault(path[-1], value)  # pyright: ignore[reportUnknownMemberType]

@@ -1,0 +1,109 @@
+"""FelixConfiguration: ``default`` for the cluster, ``node.<name>`` for one node.
+
+Typed are the fields that Tortie reads; Calico's others are known by name, carried along and not acted on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tortie.columns import Column
+from tortie.resources.kind_info import CALICO, NAME, KindInfo
+from tortie.resources.resource import Kind
+from tortie.resources.spec import Spec
+
+FELIX_CONFIGURATION = Kind(CALICO, "FelixConfiguration")
+
+
+class ProtoPort(Spec):
+    """A port that fail-safe rules leave open; ``net`` None means to and from everywhere."""
+
+    protocol: str = "tcp"
+    port: int = 0
+    net: str | None = None
+
+
+class FelixConfigurationSpec(Spec):
+    """None means unset: the next source, or Calico's default, holds. Intervals are durations such as ``90s``."""
+
+    interface_prefix: str | None = None
+    interface_exclude: str | None = None
+    default_endpoint_to_host_action: str | None = None
+    nat_outgoing_exclusions: str | None = None
+    nat_outgoing_address: str | None = None
+    nat_port_range: str | int | None = None
+    remove_external_routes: bool | None = None
+    device_route_protocol: int | None = None
+    device_route_source_address: str | None = None
+    device_route_source_address_ipv6: str | None = None
+    route_refresh_interval: str | None = None
+    route_sync_disabled: bool | None = None
+    route_source: str | None = None
+    interface_refresh_interval: str | None = None
+    nftables_refresh_interval: str | None = None
+    nftables_mode: str | None = None
+    mtu_iface_pattern: str | None = None
+    prometheus_metrics_enabled: bool | None = None
+    prometheus_metrics_host: str | None = None
+    prometheus_metrics_port: int | None = None
+    prometheus_go_metrics_enabled: bool | None = None
+    prometheus_process_metrics_enabled: bool | None = None
+    health_enabled: bool | None = None
+    health_host: str | None = None
+    health_port: int | None = None
+    log_severity_screen: str | None = None
+    log_severity_file: str | None = None
+    log_severity_sys: str | None = None
+    log_file_path: str | None = None
+    log_prefix: str | None = None
+    ip_forwarding: str | None = None
+    workload_source_spoofing: str | None = None
+    ipv4_normal_route_priority: int | None = None
+    ipv4_elevated_route_priority: int | None = None
+    ipv6_normal_route_priority: int | None = None
+    ipv6_elevated_route_priority: int | None = None
+    endpoint_reporting_enabled: bool | None = None
+    endpoint_reporting_delay: str | None = None
+    endpoint_status_path_prefix: str | None = None
+    failsafe_inbound_host_ports: tuple[ProtoPort, ...] | None = None
+    failsafe_outbound_host_ports: tuple[ProtoPort, ...] | None = None
+    ipip_enabled: bool | None = None
+    ipip_mtu: int | None = None
+    vxlan_enabled: bool | None = None
+    vxlan_mtu: int | None = None
+    vxlan_mtu_v6: int | None = None
+    vxlan_port: int | None = None
+    vxlan_vni: int | None = None
+    wireguard_enabled: bool | None = None
+    wireguard_enabled_v6: bool | None = None
+    wireguard_mtu: int | None = None
+    wireguard_mtu_v6: int | None = None
+    nftables_filter_allow_action: str | None = None
+    nftables_filter_deny_action: str | None = None
+    nftables_mangle_allow_action: str | None = None
+    nftables_mark_mask: int | None = None
+    service_loop_prevention: str | None = None
+    disable_conntrack_invalid_check: bool | None = None
+    reporting_interval: str | None = None
+    reporting_ttl: str | None = msgspec.field(default=None, name="reportingTTL")
+    netlink_timeout: str | None = None
+    dataplane_watchdog_timeout: str | None = None
+    external_nodes_list: tuple[str, ...] | None = msgspec.field(default=None, name="externalNodesList")
+    allow_vxlan_packets_from_workloads: bool | None = None
+    allow_ipip_packets_from_workloads: bool | None = None
+    program_cluster_routes: str | None = None
+    node_selector: str | None = None
+
+
+INFO = KindInfo(
+    kind=FELIX_CONFIGURATION,
+    plural="felixconfigurations",
+    spec=FelixConfigurationSpec,
+    aliases=("felixconfig", "felixconfigs"),
+    columns=(
+        NAME,
+        Column("LOGSEVERITY", lambda r: r.spec.log_severity_screen, wide=True),
+        Column("NATOUTGOINGEXCLUSIONS", lambda r: r.spec.nat_outgoing_exclusions, wide=True),
+        Column("ENDPOINTTOHOST", lambda r: r.spec.default_endpoint_to_host_action, wide=True),
+    ),
+)

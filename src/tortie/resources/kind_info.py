@@ -1,0 +1,66 @@
+"""What the registry says of a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.resource import Kind, Resource, ResourceKey
+
+CALICO = "projectcalico.org"
+CORE = ""
+
+NAME = Column[Resource[Any]]("NAME", lambda r: r.key.name)
+NAMESPACE = Column[Resource[Any]]("NAMESPACE", lambda r: r.key.within)
+
+
+def _nothing_wrong(_: Resource[Any]) -> list[InvalidResource]:
+    return []
+
+
+def _as_is(resource: Resource[Any]) -> Resource[Any]:
+    return resource
+
+
+def _spec_as_is(_: ResourceKey, spec: Any) -> Any:
+    return spec
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KindInfo:
+    """All that other rooms need to know of a kind; each kind's module makes one, and `registry` lists it.
+
+    ``validate`` finds everything wrong with one resource by itself; ``normalise`` fills defaults and writes addresses
+    in their canonical form, as Calico does before it stores. Rules between resources are functions of the kind's module.
+    """
+
+    kind: Kind
+    version: str = "v3"
+    plural: str
+    spec: type[Any]
+    namespaced: bool = False
+    bare: bool = False
+    """Stored as the spec's JSON alone, at a key of its own: there is no room for labels and annotations."""
+    for_users: bool = True
+    """Taken by ``apply`` and shown in the list of kinds."""
+    aliases: tuple[str, ...] = ()
+    columns: Sequence[Column[Resource[Any]]] = (NAME,)
+    validate: Callable[[Resource[Any]], list[InvalidResource]] = _nothing_wrong
+    normalise: Callable[[Resource[Any]], Resource[Any]] = _as_is
+    known: frozenset[str] = frozenset()
+    """Names of spec fields that exist and that we only carry along."""
+    open: bool = False
+    """Another's schema (Kubernetes'): fields we do not know are no mistake."""
+    stored_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """For a bare kind: names in storage that differ from those in the document."""
+    complete: Callable[[ResourceKey, Any], Any] = _spec_as_is
+    """For a bare kind: adds to the spec what only its key says."""
+    trim: Callable[[Any], Any] | None = None
+    """For a bare kind: takes from the spec what its key says, before it is stored."""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.kind.group}/{self.version}" if self.kind.group else self.version

@@ -1,0 +1,62 @@
+"""Pod: the little of Kubernetes' pod that a network needs; all else is carried along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tortie.columns import Column
+from tortie.resources.kind_info import CORE, NAME, NAMESPACE, KindInfo
+from tortie.resources.resource import Kind, Resource
+from tortie.resources.spec import Spec
+
+POD = Kind(CORE, "Pod")
+
+
+class ContainerPort(Spec):
+    """A port that a container names."""
+
+    name: str = ""
+    container_port: int = 0
+    protocol: str = "TCP"
+    host_port: int = 0
+    host_ip: str = ""
+
+
+class Container(Spec):
+    """A container's name and ports."""
+
+    name: str = ""
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(Spec):
+    """Where it runs, as whom, and its ports."""
+
+    node_name: str = ""
+    service_account_name: str = ""
+    host_network: bool = False
+    containers: tuple[Container, ...] = ()
+
+
+def _status(pod: Resource[Any], name: str) -> object:
+    return pod.status.get(name) if isinstance(pod.status, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+INFO = KindInfo(
+    kind=POD,
+    version="v1",
+    plural="pods",
+    spec=PodSpec,
+    namespaced=True,
+    aliases=("po",),
+    open=True,
+    columns=(
+        NAMESPACE,
+        NAME,
+        Column("NODE", lambda r: r.spec.node_name),
+        Column("IP", lambda r: _status(r, "podIP")),
+        Column("PHASE", lambda r: _status(r, "phase"), wide=True),
+        Column("SERVICEACCOUNT", lambda r: r.spec.service_account_name, wide=True),
+        Column("LABELS", lambda r: [f"{k}={v}" for k, v in sorted(r.metadata.labels.items())], wide=True),
+    ),
+)

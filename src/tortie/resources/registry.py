@@ -1,0 +1,77 @@
+"""Every kind there is. A new kind is one module with an ``INFO`` and one line here."""
+
+from __future__ import annotations
+
+from tortie.errors import UsageError
+from tortie.resources import (
+    allocation_block,
+    bgp_configuration,
+    bgp_peer,
+    block_affinity,
+    cluster_information,
+    felix_configuration,
+    ip_pool,
+    ip_reservation,
+    ipam_configuration,
+    ipam_handle,
+    namespace,
+    node,
+    pod,
+    profile,
+    service_account,
+    workload_endpoint,
+)
+from tortie.resources.kind_info import KindInfo
+from tortie.resources.resource import Kind
+
+__all__ = ["KINDS", "KindInfo", "by_document", "find", "info"]
+
+KINDS: tuple[KindInfo, ...] = (
+    ip_pool.INFO,
+    ip_reservation.INFO,
+    ipam_configuration.INFO,
+    node.INFO,
+    workload_endpoint.INFO,
+    bgp_configuration.INFO,
+    bgp_peer.INFO,
+    felix_configuration.INFO,
+    cluster_information.INFO,
+    block_affinity.INFO,
+    profile.INFO,
+    pod.INFO,
+    namespace.INFO,
+    service_account.INFO,
+    allocation_block.INFO,
+    ipam_handle.INFO,
+)
+
+_BY_KIND = {each.kind: each for each in KINDS}
+_BY_DOCUMENT = {(each.api_version, each.kind.name): each for each in KINDS}
+_BY_WORD = {
+    word.lower(): each for each in reversed(KINDS) for word in (*each.aliases, each.plural, each.kind.name)
+}
+
+
+def info(kind: Kind) -> KindInfo:
+    """What is known of a kind. Raises `UsageError` for one that Tortie does not have."""
+    try:
+        return _BY_KIND[kind]
+    except KeyError:
+        raise UsageError(f"there is no kind {kind.name} in group {kind.group or 'core'}") from None
+
+
+def by_document(api_version: str, kind: str) -> KindInfo | None:
+    """The kind that a document's ``apiVersion`` and ``kind`` name, or None."""
+    return _BY_DOCUMENT.get((api_version, kind))
+
+
+def find(word: str) -> KindInfo:
+    """The kind that a user means: ``ippools``, ``IPPool``, ``ipp``; upper and lower case do not matter.
+
+    Raises `UsageError`, which lists the kinds.
+    """
+    found = _BY_WORD.get(word.lower())
+    if found is None:
+        kinds = ", ".join(each.plural for each in KINDS if each.for_users)
+        raise UsageError(f"there is no kind {word!r}; the kinds are {kinds}")
+    return found

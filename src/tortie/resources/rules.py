@@ -1,0 +1,60 @@
+"""The rules that profiles and policies are made of: structure only, meaning comes with policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tortie.resources.spec import Spec
+
+
+class ICMP(Spec):
+    """An ICMP type, and a code or any."""
+
+    type: int | None = None
+    code: int | None = None
+
+
+class ServiceAccountMatch(Spec):
+    """Service accounts by name and by their labels."""
+
+    names: tuple[str, ...] = ()
+    selector: str = ""
+
+
+class ServiceMatch(Spec):
+    """The endpoints of a Kubernetes service."""
+
+    name: str = ""
+    namespace: str = ""
+
+
+class EntityRule(Spec):
+    """One side of a connection: all of what is set must hold. Ports are numbers, ranges ``a:b`` or names."""
+
+    nets: tuple[str, ...] = ()
+    not_nets: tuple[str, ...] = ()
+    selector: str = ""
+    not_selector: str = ""
+    namespace_selector: str = ""
+    services: ServiceMatch | None = None
+    ports: tuple[int | str, ...] = ()
+    not_ports: tuple[int | str, ...] = ()
+    domains: tuple[str, ...] = ()
+    service_accounts: ServiceAccountMatch | None = None
+
+
+class Rule(Spec):
+    """What a packet must match, and what then happens to it."""
+
+    action: str = ""
+    ip_version: int | None = None
+    protocol: int | str | None = None
+    not_protocol: int | str | None = None
+    icmp: ICMP | None = None
+    not_icmp: ICMP | None = msgspec.field(default=None, name="notICMP")
+    source: EntityRule = EntityRule()
+    destination: EntityRule = EntityRule()
+    http: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None

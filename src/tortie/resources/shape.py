@@ -1,0 +1,127 @@
+"""Which fields a spec type knows, at every depth: what finds unknown fields, and every wrongly typed one, by path."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """The JSON names of a spec's fields with their types, and where a deeper spec stands: itself or each of a list's."""
+
+    types: dict[str, Any]
+    names: frozenset[str]
+    single: tuple[tuple[str, Shape], ...]
+    listed: tuple[tuple[str, Shape], ...]
+
+
+def _spec_inside(hint: Any) -> tuple[type[msgspec.Struct], bool] | None:
+    """The spec type that a field holds, and whether it holds a list of them."""
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        for part in get_args(hint):
+            if found := _spec_inside(part):
+                return found
+        return None
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return (inner, True) if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint, False
+    return None
+
+
+@functools.cache
+def shape_of(spec: type[msgspec.Struct]) -> Shape:
+    """The shape of a spec type; computed once."""
+    hints = get_type_hints(spec)
+    by_name = {
+        name: hints[field]
+        for name, field in zip(spec.__struct_encode_fields__, spec.__struct_fields__, strict=True)
+    }
+    single: list[tuple[str, Shape]] = []
+    listed: list[tuple[str, Shape]] = []
+    for name, hint in by_name.items():
+        if inside := _spec_inside(hint):
+            (listed if inside[1] else single).append((name, shape_of(inside[0])))
+    return Shape(by_name, frozenset(by_name), tuple(single), tuple(listed))
+
+
+def unknown_in(value: dict[str, Any], shape: Shape, path: Path, into: dict[Path, Any]) -> None:
+    """Put what the shape does not know into ``into``, by path."""
+    if extra := value.keys() - shape.names:
+        for name in extra:
+            into[(*path, name)] = value[name]
+    for name, inner in shape.single:
+        deeper = value.get(name)
+        if deeper.__class__ is dict:
+            unknown_in(deeper, inner, (*path, name), into)
+    for name, inner in shape.listed:
+        items = value.get(name)
+        if items.__class__ is list:
+            for index, item in enumerate(items):
+                if item.__class__ is dict:
+                    unknown_in(item, inner, (*path, name, index), into)
+
+
+def type_errors(value: Any, hint: Any, path: Path) -> Iterator[tuple[Path, Any, str]]:
+    """Every value under ``value`` that does not fit its type: path, value and what it should have been."""
+    inside = _spec_inside(hint)
+    if inside and value is not None:
+        spec, many = inside
+        if many and isinstance(value, list):
+            items: list[Any] = value
+            for index, item in enumerate(items):
+                yield from type_errors(item, spec, (*path, index))
+            return
+        if not many and isinstance(value, dict):
+            fields: dict[str, Any] = value
+            for name, inner in shape_of(spec).types.items():
+                if name in fields:
+                    yield from type_errors(fields[name], inner, (*path, name))
+            return
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        yield path, value, _rule(str(error))
+
+
+_WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+def _rule(message: str) -> str:
+    """From msgspec's words to ours: ``Expected `int | null`, got `str``` → ``is not an integer``."""
+    _, expected, *rest = message.split("`")
+    kinds = [word.strip() for word in expected.split("|")]
+    wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds if kind != "null") or "nothing"
+    inside = rest[-2] if len(rest) >= 2 and rest[-2].startswith("$") else ""
+    return f"is not {wanted}" if not inside else f"holds something that is not {wanted}"
+
+
+def dotted(path: Path) -> str:
+    """``("spec", "ports", 0, "name")`` → ``spec.ports[0].name``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "." in part or "/" in part:
+            text += f'["{part}"]'
+        else:
+            text += f".{part}" if text else part
+    return text
