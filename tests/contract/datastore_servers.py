@@ -1,0 +1,113 @@
+"""The datastores that the contract suites run over: each a place that any number of clients can open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from tortie.datastore.keyvalue import KeyValue
+
+Place = Callable[[], KeyValue]
+"""Opens one more client of one datastore."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on just now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+class EtcdServer:
+    """One etcd process on loopback, with a directory of its own. Ended by its pid."""
+
+    def __init__(self, *, name: str = "one", arguments: Sequence[str] = (), scheme: str = "http") -> None:
+        self.name = name
+        self.scheme = scheme
+        self.client_port, self.peer_port = free_ports(2)
+        self.directory = Path(tempfile.mkdtemp(prefix="tortie-etcd-"))
+        self.arguments = list(arguments)
+        self.cluster = f"{name}=http://127.0.0.1:{self.peer_port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.client_port}"
+
+    def start(self) -> None:
+        """Start it and return at once; `wait` waits until it serves."""
+        client, peer = f"{self.scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
+        command = [
+            "etcd",
+            *("--name", self.name, "--data-dir", str(self.directory / "data"), "--log-level", "error"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", self.cluster, "--initial-cluster-token", self.directory.name),
+            *("--unsafe-no-fsync", "--heartbeat-interval", "50", "--election-timeout", "500"),
+            *self.arguments,
+        ]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def wait(self, timeout_seconds: float = 20) -> None:
+        """Until its client port answers."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            assert self.process is not None
+            try:
+                socket.create_connection(("127.0.0.1", self.client_port), timeout=1).close()
+            except OSError as error:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise AssertionError((self.directory / "log").read_text()) from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power switch would; what it wrote stays for the next `start`."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory)
+
+
+def etcdctl(server: EtcdServer, *arguments: str, value: bytes | None = None) -> bytes:
+    """etcd's own client, as a second opinion of what is stored."""
+    return subprocess.run(
+        ["etcdctl", "--endpoints", f"{server.scheme}://{server.endpoint}", *arguments],
+        input=value,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "ETCDCTL_API": "3"},
+        timeout=30,
+    ).stdout
+
+
+@contextlib.asynccontextmanager
+async def opened(place: Place, count: int = 1) -> AsyncIterator[list[KeyValue]]:
+    """Clients of one datastore, closed at the end."""
+    clients = [place() for _ in range(count)]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            await client.close()
