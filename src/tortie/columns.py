@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 RowT = TypeVar("RowT")
 
@@ -37,8 +37,7 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple | set | frozenset):
-        items: Iterable[object] = value  # pyright: ignore[reportUnknownVariableType]
-        return ",".join(text_of(item) for item in items)
+        return ",".join(text_of(item) for item in cast("Iterable[object]", value))
     return str(value)
 
 
@@ -104,6 +103,5 @@ def render(
     if form == "yaml":
         return as_yaml(document())
     if form == "name":
-        own = name or (lambda row: text_of(columns[0].cell(row)))
-        return "".join(own(row) + "\n" for row in rows)
+        return "".join((name(row) if name else text_of(columns[0].cell(row))) + "\n" for row in rows)
     return table(rows, columns, wide=form == "wide")

@@ -16,7 +16,7 @@ from tortie.resources.spec import Spec, written
 ALLOCATION_BLOCK = Kind(CALICO, "IPAMBlock")
 
 
-class BlockAttribute(Spec):
+class BlockAttribute(Spec, frozen=True):
     """Who holds the addresses that point here. With ``released_at`` nobody does: they rest before they are used again."""
 
     handle_id: str | None = msgspec.field(default_factory=lambda: None, name="handle_id")
@@ -25,7 +25,7 @@ class BlockAttribute(Spec):
     released_at: str | None = None
 
 
-class AllocationBlockSpec(Spec):
+class AllocationBlockSpec(Spec, frozen=True):
     """``allocations`` has an entry an address: None for free, else an index into ``attributes``. ``unallocated`` are the
     free ones' ordinals, the one to be used next first."""
 
@@ -36,7 +36,7 @@ class AllocationBlockSpec(Spec):
     unallocated: tuple[int, ...] = written(())
     attributes: tuple[BlockAttribute, ...] = written(())
     sequence_number: int = written(0)
-    sequence_number_for_allocation: dict[str, int] = msgspec.field(default_factory=lambda: dict[str, int]())
+    sequence_number_for_allocation: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     deleted: bool = written(False)
     host_affinity: str | None = None
 

@@ -14,27 +14,27 @@ BGP_CONFIGURATION = Kind(CALICO, "BGPConfiguration")
 DEFAULT_AS_NUMBER = 64512
 
 
-class Community(Spec):
+class Community(Spec, frozen=True):
     """A name for a community ``aa:nn`` or ``aa:nn:mm``."""
 
     name: str = ""
     value: str = ""
 
 
-class PrefixAdvertisement(Spec):
+class PrefixAdvertisement(Spec, frozen=True):
     """Communities that routes inside a prefix carry."""
 
     cidr: str = ""
     communities: tuple[str, ...] = ()
 
 
-class CIDRBlock(Spec):
+class CIDRBlock(Spec, frozen=True):
     """A range of service addresses."""
 
     cidr: str = ""
 
 
-class BGPConfigurationSpec(Spec):
+class BGPConfigurationSpec(Spec, frozen=True):
     """None and ``""`` mean unset: Calico's default holds (mesh on, AS 64512, port 179)."""
 
     log_severity_screen: str = ""

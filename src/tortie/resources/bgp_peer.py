@@ -13,7 +13,7 @@ from tortie.resources.spec import Spec
 BGP_PEER = Kind(CALICO, "BGPPeer")
 
 
-class BGPPeerSpec(Spec):
+class BGPPeerSpec(Spec, frozen=True):
     """Without ``node`` and ``node_selector`` it is for every node."""
 
     node: str = ""

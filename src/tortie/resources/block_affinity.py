@@ -21,7 +21,7 @@ PENDING_DELETION = "pendingDeletion"
 VIRTUAL = "virtual:"
 
 
-class BlockAffinitySpec(Spec):
+class BlockAffinitySpec(Spec, frozen=True):
     """An empty stored value reads as confirmed, as Calico takes it; ``node``, ``cidr`` and ``type`` come from the key."""
 
     state: str = written(CONFIRMED)

@@ -10,7 +10,7 @@ from tortie.resources.spec import Spec
 CLUSTER_INFORMATION = Kind(CALICO, "ClusterInformation")
 
 
-class ClusterInformationSpec(Spec):
+class ClusterInformationSpec(Spec, frozen=True):
     """ADD and DEL refuse to work while ``datastore_ready`` is False; None is unset and means ready."""
 
     cluster_guid: str = ""

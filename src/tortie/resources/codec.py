@@ -17,7 +17,7 @@ from tortie.errors import InvalidResource
 from tortie.resources import registry
 from tortie.resources.kind_info import KindInfo
 from tortie.resources.resource import NOTHING, Metadata, Resource, ResourceKey, Revision
-from tortie.resources.shape import Path, dotted, shape_of, type_errors, unknown_in
+from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
 
 _ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 _METADATA = frozenset(
@@ -51,11 +51,11 @@ def decode(
     ``key`` says where it was found; without it the metadata does. ``revision`` likewise. Raises `InvalidResource`.
     """
     body: Any = _from_json(document) if isinstance(document, bytes) else document
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise InvalidResource("(document)", None, "is not a mapping", str(key or info.kind))
-    fields: dict[str, Any] = body
+    fields = body
     raw: Any = fields.get("metadata")
-    meta: dict[str, Any] = raw if isinstance(raw, dict) else {}
+    meta: dict[str, Any] = raw if is_object(raw) else {}
     if key is None:
         name, within = meta.get("name"), meta.get("namespace")
         key = ResourceKey(
@@ -103,10 +103,9 @@ def decode_spec(
 ) -> tuple[Any, Mapping[Path, Any]]:
     """A bare kind's spec from its stored JSON, and its unknown fields. An empty value is an empty object."""
     body: Any = _from_json(stored or b"{}") if isinstance(stored, bytes) else stored
-    if info.stored_names and isinstance(body, dict):
-        fields: dict[str, Any] = body
+    if info.stored_names and is_object(body):
         ours = {theirs: name for name, theirs in info.stored_names.items()}
-        body = {ours.get(name, name): value for name, value in fields.items()}
+        body = {ours.get(name, name): value for name, value in body.items()}
     unknown: dict[Path, Any] = {}
     spec = _decode_spec(info, body, key, unknown)
     return info.complete(key, spec), unknown or NOTHING
@@ -169,12 +168,10 @@ def _decode_spec(info: KindInfo, value: Any, key: ResourceKey, unknown: dict[Pat
 
 def without_nulls(value: Any) -> Any:
     """The same without members that are null: Go writes an empty list or map so. A list's nulls stay."""
-    if isinstance(value, dict):
-        fields: dict[str, Any] = value
-        return {name: without_nulls(each) for name, each in fields.items() if each is not None}
-    if isinstance(value, list):
-        items: list[Any] = value
-        return [without_nulls(each) for each in items]
+    if is_object(value):
+        return {name: without_nulls(each) for name, each in value.items() if each is not None}
+    if is_array(value):
+        return [without_nulls(each) for each in value]
     return value
 
 
@@ -182,13 +179,12 @@ def _strings(meta: dict[str, Any], name: str, key: ResourceKey) -> dict[str, str
     value: Any = meta.get(name)
     if value is None:
         return {}
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise InvalidResource(f"metadata.{name}", value, "is not a mapping", str(key))
-    pairs: dict[Any, Any] = value
-    for each, text in pairs.items():
-        if not isinstance(text, str) or not isinstance(each, str):
+    for each, text in value.items():
+        if not isinstance(text, str):
             raise InvalidResource(dotted(("metadata", name, str(each))), text, "is not a string", str(key))
-    return pairs
+    return value
 
 
 _intern = sys.intern
@@ -215,36 +211,32 @@ def _encode_metadata(resource: Resource[Any], info: KindInfo, revision: bool) ->
         fields["namespace"] = resource.key.within
     if revision and resource.revision is not None:
         fields["resourceVersion"] = resource.revision
-    for name, value in (
-        ("generateName", meta.generate_name),
-        ("uid", meta.uid),
-        ("creationTimestamp", meta.creation_timestamp),
-        ("deletionTimestamp", meta.deletion_timestamp),
-        ("labels", dict(meta.labels)),
-        ("annotations", dict(meta.annotations)),
-        ("finalizers", list(meta.finalizers)),
-        ("ownerReferences", [dict(owner) for owner in meta.owners]),
-    ):
-        if value:
-            fields[name] = value
+    more: dict[str, Any] = {
+        "generateName": meta.generate_name,
+        "uid": meta.uid,
+        "creationTimestamp": meta.creation_timestamp,
+        "deletionTimestamp": meta.deletion_timestamp,
+        "labels": dict(meta.labels),
+        "annotations": dict(meta.annotations),
+        "finalizers": list(meta.finalizers),
+        "ownerReferences": [dict(owner) for owner in meta.owners],
+    }
+    fields.update((name, value) for name, value in more.items() if value)
     return fields
 
 
 def _put(document: dict[str, Any], path: Path, value: Any) -> None:
     """Set an unknown field. When the list or object that held it is gone, it goes too."""
     at: Any = document
-    for part in path[:-1]:
+    *parents, last = path
+    for depth, part in enumerate(parents):
         if isinstance(part, int):
-            if not isinstance(at, list) or part >= len(at):  # pyright: ignore[reportUnknownArgumentType]
+            if not is_array(at) or part >= len(at):
                 return
-            at = at[part]  # pyright: ignore[reportUnknownVariableType]
-        elif isinstance(at, dict):
-            if part not in at:
-                if len(path) > 2 and part != path[0]:
-                    return
-                at[part] = {}
-            at = at[part]  # pyright: ignore[reportUnknownVariableType]
-        else:
+            at = at[part]
+        elif not is_object(at) or (part not in at and depth > 0):
             return
-    if isinstance(at, dict):
-        at.setdefault(path[-1], value)  # pyright: ignore[reportUnknownMemberType]
+        else:
+            at = at.setdefault(part, {})
+    if is_object(at):
+        at.setdefault(str(last), value)

@@ -15,7 +15,7 @@ from tortie.resources.spec import Spec
 FELIX_CONFIGURATION = Kind(CALICO, "FelixConfiguration")
 
 
-class ProtoPort(Spec):
+class ProtoPort(Spec, frozen=True):
     """A port that fail-safe rules leave open; ``net`` None means to and from everywhere."""
 
     protocol: str = "tcp"
@@ -23,7 +23,7 @@ class ProtoPort(Spec):
     net: str | None = None
 
 
-class FelixConfigurationSpec(Spec):
+class FelixConfigurationSpec(Spec, frozen=True):
     """None means unset: the next source, or Calico's default, holds. Intervals are durations such as ``90s``."""
 
     interface_prefix: str | None = None

@@ -10,7 +10,7 @@ from tortie.resources.spec import Spec, written
 IP_POOL = Kind(CALICO, "IPPool")
 
 
-class IPPoolSpec(Spec):
+class IPPoolSpec(Spec, frozen=True):
     """Modes are ``Never``, ``Always`` or ``CrossSubnet``; at most one of the two encapsulations is on."""
 
     cidr: str = written("")

@@ -10,7 +10,7 @@ from tortie.resources.spec import Spec
 IP_RESERVATION = Kind(CALICO, "IPReservation")
 
 
-class IPReservationSpec(Spec):
+class IPReservationSpec(Spec, frozen=True):
     """CIDRs and single addresses."""
 
     reserved_cidrs: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ DEFAULT_MAX_BLOCKS_PER_HOST = 20
 """What 0 means (Calico: ``AutoAssign``)."""
 
 
-class IPAMConfigurationSpec(Spec):
+class IPAMConfigurationSpec(Spec, frozen=True):
     """``max_blocks_per_host`` 0 means 20; ``ip_cooldown_seconds`` is how long a freed address rests."""
 
     strict_affinity: bool = written(False)

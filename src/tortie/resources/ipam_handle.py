@@ -12,10 +12,10 @@ from tortie.resources.spec import Spec, written
 IPAM_HANDLE = Kind(CALICO, "IPAMHandle")
 
 
-class IPAMHandleSpec(Spec):
+class IPAMHandleSpec(Spec, frozen=True):
     """``block`` counts the owner's addresses by block CIDR."""
 
-    block: dict[str, int] = msgspec.field(default_factory=lambda: dict[str, int]())
+    block: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     deleted: bool = written(False)
 
 

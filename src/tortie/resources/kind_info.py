@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tortie.columns import Column
 from tortie.errors import InvalidResource
 from tortie.resources.resource import Kind, Resource, ResourceKey
@@ -40,7 +42,7 @@ class KindInfo:
     kind: Kind
     version: str = "v3"
     plural: str
-    spec: type[Any]
+    spec: type[msgspec.Struct]
     namespaced: bool = False
     bare: bool = False
     """Stored as the spec's JSON alone, at a key of its own: there is no room for labels and annotations."""

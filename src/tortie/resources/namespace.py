@@ -10,7 +10,7 @@ from tortie.resources.spec import Spec
 NAMESPACE = Kind(CORE, "Namespace")
 
 
-class NamespaceSpec(Spec):
+class NamespaceSpec(Spec, frozen=True):
     """Nothing that a network reads."""
 
     finalizers: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from tortie.resources.spec import Spec
 NODE = Kind(CALICO, "Node")
 
 
-class NodeBGPSpec(Spec):
+class NodeBGPSpec(Spec, frozen=True):
     """``ipv4_address`` and ``ipv6_address`` carry their network's prefix length: ``172.30.0.11/24``."""
 
     as_number: int | str | None = None
@@ -24,28 +24,28 @@ class NodeBGPSpec(Spec):
     interface_ipv6_address: str = ""
 
 
-class NodeAddress(Spec):
+class NodeAddress(Spec, frozen=True):
     """One of the node's addresses; ``type`` is ``CalicoNodeIP``, ``InternalIP`` or ``ExternalIP``."""
 
     address: str = ""
     type: str = ""
 
 
-class OrchRef(Spec):
+class OrchRef(Spec, frozen=True):
     """The node's name in its orchestrator."""
 
     node_name: str = ""
     orchestrator: str = ""
 
 
-class NodeWireguardSpec(Spec):
+class NodeWireguardSpec(Spec, frozen=True):
     """WireGuard's own addresses."""
 
     interface_ipv4_address: str = ""
     interface_ipv6_address: str = ""
 
 
-class NodeSpec(Spec):
+class NodeSpec(Spec, frozen=True):
     """``bgp`` is None for a node without BGP."""
 
     bgp: NodeBGPSpec | None = None

@@ -12,7 +12,7 @@ from tortie.resources.spec import Spec
 POD = Kind(CORE, "Pod")
 
 
-class ContainerPort(Spec):
+class ContainerPort(Spec, frozen=True):
     """A port that a container names."""
 
     name: str = ""
@@ -22,14 +22,14 @@ class ContainerPort(Spec):
     host_ip: str = ""
 
 
-class Container(Spec):
+class Container(Spec, frozen=True):
     """A container's name and ports."""
 
     name: str = ""
     ports: tuple[ContainerPort, ...] = ()
 
 
-class PodSpec(Spec):
+class PodSpec(Spec, frozen=True):
     """Where it runs, as whom, and its ports."""
 
     node_name: str = ""

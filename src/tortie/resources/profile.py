@@ -11,12 +11,12 @@ from tortie.resources.spec import Spec
 PROFILE = Kind(CALICO, "Profile")
 
 
-class ProfileSpec(Spec):
+class ProfileSpec(Spec, frozen=True):
     """Rules that hold where no policy selects the endpoint."""
 
     ingress: tuple[Rule, ...] = ()
     egress: tuple[Rule, ...] = ()
-    labels_to_apply: dict[str, str] = {}
+    labels_to_apply: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
 
 INFO = KindInfo(

@@ -9,28 +9,28 @@ import msgspec
 from tortie.resources.spec import Spec
 
 
-class ICMP(Spec):
+class ICMP(Spec, frozen=True):
     """An ICMP type, and a code or any."""
 
     type: int | None = None
     code: int | None = None
 
 
-class ServiceAccountMatch(Spec):
+class ServiceAccountMatch(Spec, frozen=True):
     """Service accounts by name and by their labels."""
 
     names: tuple[str, ...] = ()
     selector: str = ""
 
 
-class ServiceMatch(Spec):
+class ServiceMatch(Spec, frozen=True):
     """The endpoints of a Kubernetes service."""
 
     name: str = ""
     namespace: str = ""
 
 
-class EntityRule(Spec):
+class EntityRule(Spec, frozen=True):
     """One side of a connection: all of what is set must hold. Ports are numbers, ranges ``a:b`` or names."""
 
     nets: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class EntityRule(Spec):
     service_accounts: ServiceAccountMatch | None = None
 
 
-class Rule(Spec):
+class Rule(Spec, frozen=True):
     """What a packet must match, and what then happens to it."""
 
     action: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tortie.resources.spec import Spec
 
 
-class SecretKeyRef(Spec):
+class SecretKeyRef(Spec, frozen=True):
     """A key of a Kubernetes Secret."""
 
     name: str = ""
@@ -13,7 +13,7 @@ class SecretKeyRef(Spec):
     optional: bool | None = None
 
 
-class BGPPassword(Spec):
+class BGPPassword(Spec, frozen=True):
     """The password of a BGP session, by reference."""
 
     secret_key_ref: SecretKeyRef | None = None

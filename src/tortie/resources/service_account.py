@@ -9,7 +9,7 @@ from tortie.resources.spec import Spec
 SERVICE_ACCOUNT = Kind(CORE, "ServiceAccount")
 
 
-class ServiceAccountSpec(Spec):
+class ServiceAccountSpec(Spec, frozen=True):
     """Nothing that a network reads."""
 
 

@@ -7,11 +7,21 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeGuard, get_args, get_origin, get_type_hints
 
 import msgspec
 
 Path = tuple[str | int, ...]
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is an array."""
+    return isinstance(value, list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +71,11 @@ def unknown_in(value: dict[str, Any], shape: Shape, path: Path, into: dict[Path,
         for name in extra:
             into[(*path, name)] = value[name]
     for name, inner in shape.single:
-        deeper = value.get(name)
+        deeper: Any = value.get(name)
         if deeper.__class__ is dict:
             unknown_in(deeper, inner, (*path, name), into)
     for name, inner in shape.listed:
-        items = value.get(name)
+        items: Any = value.get(name)
         if items.__class__ is list:
             for index, item in enumerate(items):
                 if item.__class__ is dict:
@@ -77,16 +87,14 @@ def type_errors(value: Any, hint: Any, path: Path) -> Iterator[tuple[Path, Any, 
     inside = _spec_inside(hint)
     if inside and value is not None:
         spec, many = inside
-        if many and isinstance(value, list):
-            items: list[Any] = value
-            for index, item in enumerate(items):
+        if many and is_array(value):
+            for index, item in enumerate(value):
                 yield from type_errors(item, spec, (*path, index))
             return
-        if not many and isinstance(value, dict):
-            fields: dict[str, Any] = value
+        if not many and is_object(value):
             for name, inner in shape_of(spec).types.items():
-                if name in fields:
-                    yield from type_errors(fields[name], inner, (*path, name))
+                if name in value:
+                    yield from type_errors(value[name], inner, (*path, name))
             return
     try:
         msgspec.convert(value, hint)

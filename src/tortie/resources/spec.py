@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -27,8 +27,6 @@ _CAPITALS = {
 }
 """Words that Calico writes in capitals when they do not begin a name."""
 
-T = TypeVar("T")
-
 
 def json_name(name: str) -> str:
     """``disable_bgp_export`` → ``disableBGPExport``, ``reserved_cidrs`` → ``reservedCIDRs``."""
@@ -43,8 +41,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     """
 
 
-def written(value: T) -> T:
+def written(value: Any) -> Any:
     """A default that is written all the same, as Calico does for this field."""
     # msgspec leaves out what equals a plain default, but not what a factory made.
-    made: Any = msgspec.field(default_factory=lambda: value)
-    return made
+    return msgspec.field(default_factory=lambda: value)

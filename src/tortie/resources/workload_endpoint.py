@@ -12,7 +12,7 @@ from tortie.resources.spec import Spec
 WORKLOAD_ENDPOINT = Kind(CALICO, "WorkloadEndpoint")
 
 
-class EndpointPort(Spec):
+class EndpointPort(Spec, frozen=True):
     """A named port of a pod. ``protocol`` is a name or a number."""
 
     name: str = ""
@@ -22,14 +22,14 @@ class EndpointPort(Spec):
     host_ip: str = ""
 
 
-class IPNAT(Spec):
+class IPNAT(Spec, frozen=True):
     """A floating address: what comes for ``external_ip`` goes to ``internal_ip``."""
 
     internal_ip: str = ""
     external_ip: str = ""
 
 
-class WorkloadEndpointSpec(Spec):
+class WorkloadEndpointSpec(Spec, frozen=True):
     """``ip_networks`` are /32 and /128 prefixes; ``interface_name`` is the host's end."""
 
     orchestrator: str = ""
