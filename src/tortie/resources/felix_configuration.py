@@ -51,6 +51,7 @@ class FelixConfigurationSpec(Spec, frozen=True):
     health_enabled: bool | None = None
     health_host: str | None = None
     health_port: int | None = None
+    health_timeout_overrides: tuple[HealthTimeoutOverride, ...] | None = None
     log_severity_screen: str | None = None
     log_severity_file: str | None = None
     log_severity_sys: str | None = None
