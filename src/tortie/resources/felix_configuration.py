@@ -23,6 +23,13 @@ class ProtoPort(Spec, frozen=True):
     net: str | None = None
 
 
+class HealthTimeoutOverride(Spec, frozen=True):
+    """How long the reporter of that name may be silent."""
+
+    name: str = ""
+    timeout: str = "90s"
+
+
 class FelixConfigurationSpec(Spec, frozen=True):
     """None means unset: the next source, or Calico's default, holds. Intervals are durations such as ``90s``."""
 
