@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tortie.dataplane.bird.driver import BirdDriver
 from tortie.dataplane.bird.manager import CONFIGURATION
-from tortie.dataplane.bird.renderer import protocol_name, render
-from tortie.desired.bgp import BGPNodeRow, BGPPeerRow, ExportPool
+from tortie.dataplane.bird.renderer import render
+from tortie.desired.bgp import BGPNodeRow, BGPPeerRow, ExportPool, session_name
 from tortie.kernel.bird import BirdControl
 from tortie.net.addresses import Address, Prefix
 
@@ -64,7 +64,7 @@ class BirdNode:
                 continue
             for own, text in ((self.ipv4, f"172.30.0.1{number}"), (self.ipv6, f"fd30::1{number}")):
                 peer = Address.parse(text)
-                peers[protocol_name("mesh", peer)] = BGPPeerRow(
+                peers[session_name("mesh", peer)] = BGPPeerRow(
                     kind="mesh",
                     address=peer,
                     as_number=64512,

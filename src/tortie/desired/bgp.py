@@ -56,6 +56,12 @@ class BGPPeerRow:
     password: str | None = None
 
 
+def session_name(kind: str, address: Address, port: int = 179) -> str:
+    """A session's key, as Calico names it: ``Mesh_172_30_0_12``, ``Global_10_0_0_1_port_1790``."""
+    name = f"{kind.capitalize()}_{address}".replace(".", "_").replace(":", "_")
+    return name if port == 179 else f"{name}_port_{port}"
+
+
 BGP_NODE: Table[str, BGPNodeRow] = Table("bgp-node", BGPNodeRow)
 """One row, by the node's name; none when the node speaks no BGP."""
 

@@ -10,7 +10,7 @@ from tortie.net.addresses import Prefix
 MASQUERADE_POOLS = "masq-ipam-pools"
 """Pools whose traffic to the outside is masqueraded."""
 ALL_POOLS = "all-ipam-pools"
-"""Every enabled or terminating pool: traffic to these is never masqueraded."""
+"""Every pool, also one that is disabled or terminating: traffic to these is never masqueraded."""
 ALL_HOSTS = "all-hosts"
 """The addresses of every node."""
 

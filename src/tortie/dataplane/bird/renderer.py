@@ -62,12 +62,6 @@ def render(node: BGPNodeRow | None, peers: Mapping[str, BGPPeerRow]) -> Rendered
     return Rendered("\n".join(sections), refused)
 
 
-def protocol_name(kind: str, address: Address, port: int = 179) -> str:
-    """A session's name as Calico gives it: ``Mesh_172_30_0_12``, ``Global_10_0_0_1_port_1790``."""
-    name = f"{kind.capitalize()}_{address}".replace(".", "_").replace(":", "_")
-    return name if port == 179 else f"{name}_port_{port}"
-
-
 _SILENT = """\
 # Written by Tortie's agent, which will overwrite any change. This node speaks no BGP.
 log stderr { warning, error, auth, fatal, bug };

@@ -1,0 +1,146 @@
+"""The calculation graph: its only wiring, and its picture.
+
+::
+
+    Node ──────────────▶ hosts ───┬──────────────┬────────────▶ IPSETS (all-hosts)
+    FelixConfiguration ─────────▶ settings ──────┼────────────▶ SETTINGS
+    IPPool ────────────▶ pools ───┼─────┬────────┼────────────▶ IPSETS (masq-ipam-pools, all-ipam-pools)
+    BGPConfiguration ─▶ bgp_settings ───┼──────▶ bgp ─────────▶ BGP_NODE, BGP_PEERS
+    BGPPeer ────────────────────────────┼────────┘
+    AllocationBlock ───▶ blocks ────────┴──▶ routes ──────────▶ ROUTES
+    BlockAffinity ────────────┼────────────────┘│
+    WorkloadEndpoint ──▶ endpoints ─────────────┴─────────────▶ ENDPOINTS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tortie.calc.bgp import BGPNode
+from tortie.calc.bgp_settings import BGPSettingsNode
+from tortie.calc.block_index import BlockIndex
+from tortie.calc.endpoints import EndpointsNode
+from tortie.calc.hosts import HostsNode
+from tortie.calc.outlet import Rows
+from tortie.calc.pools import PoolsNode
+from tortie.calc.problems import Problems
+from tortie.calc.routes import RoutesNode
+from tortie.calc.scope import Scope
+from tortie.calc.settings import SettingsNode
+from tortie.desired.ipsets import IPSETS
+from tortie.desired.order import ORDER
+from tortie.desired.table import Flush, Problem
+from tortie.net.addresses import Prefix
+from tortie.resources.allocation_block import ALLOCATION_BLOCK
+from tortie.resources.bgp_configuration import BGP_CONFIGURATION
+from tortie.resources.bgp_peer import BGP_PEER
+from tortie.resources.block_affinity import BLOCK_AFFINITY, block_cidr
+from tortie.resources.felix_configuration import FELIX_CONFIGURATION
+from tortie.resources.ip_pool import IP_POOL
+from tortie.resources.node import NODE
+from tortie.resources.resource import Invalid, Kind, Put, Resource, ResourceKey, Update
+from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
+
+KINDS: tuple[Kind, ...] = (
+    FELIX_CONFIGURATION,
+    BGP_CONFIGURATION,
+    NODE,
+    IP_POOL,
+    BGP_PEER,
+    BLOCK_AFFINITY,
+    ALLOCATION_BLOCK,
+    WORKLOAD_ENDPOINT,
+)
+"""What a syncer must watch for the graph."""
+
+Intake = Callable[[ResourceKey, Resource[Any] | None], None]
+
+
+class CalcGraph:
+    """Resources in, desired rows out. One per view; give it every update, in any order, and flush when there is time.
+
+    An invalid resource counts as absent and stands in `Flush.problems` until it is mended or gone.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        problems = Problems()
+        ipsets = Rows(IPSETS)
+        hosts = HostsNode(ipsets)
+        pools = PoolsNode(ipsets)
+        settings = SettingsNode(scope, hosts.hosts, problems)
+        bgp_settings = BGPSettingsNode(scope, problems)
+        blocks = BlockIndex()
+        endpoints = EndpointsNode(scope, blocks, problems)
+        routes = RoutesNode(scope, blocks, endpoints, pools.pools)
+        bgp = BGPNode(scope, hosts.hosts, pools.pools, settings.settings, bgp_settings.settings, problems)
+
+        self._problems = problems
+        self._generation = 0
+        self._intakes: dict[Kind, Intake] = {
+            FELIX_CONFIGURATION: lambda key, resource: settings.on_update(key.name, resource),
+            BGP_CONFIGURATION: lambda key, resource: bgp_settings.on_update(key.name, resource),
+            NODE: lambda key, resource: hosts.on_update(key.name, resource),
+            IP_POOL: lambda key, resource: pools.on_update(key.name, resource),
+            BGP_PEER: lambda key, resource: bgp.on_peer(key.name, resource),
+            BLOCK_AFFINITY: lambda key, resource: routes.on_affinity(key.within, _prefix(key), resource),
+            ALLOCATION_BLOCK: lambda key, resource: routes.on_block(_prefix(key), resource),
+            WORKLOAD_ENDPOINT: lambda key, resource: endpoints.on_update(key.within, key.name, resource),
+        }
+        self._stages: tuple[Callable[[], None], ...] = (
+            hosts.flush,
+            pools.flush,
+            settings.flush,
+            bgp_settings.flush,
+            endpoints.flush,
+            routes.flush,
+            bgp.flush,
+        )
+        rows: tuple[Rows[Any, Any], ...] = (
+            settings.rows,
+            ipsets,
+            endpoints.rows,
+            routes.rows,
+            bgp.nodes,
+            bgp.peers,
+        )
+        self._tables = sorted(rows, key=lambda each: ORDER.index(each.table))
+
+    def fold(self, updates: Sequence[Update]) -> None:
+        """Take updates in; may be called in slices. A kind that the graph does not read is passed over."""
+        for update in updates:
+            intake = self._intakes.get(update.key.kind)
+            if intake is None:
+                continue
+            if isinstance(update, Put):
+                self._problems.report(update.key, ())
+                self._take(intake, update.key, update.resource)
+            else:
+                reason = update.reason if isinstance(update, Invalid) else ""
+                self._refuse(intake, update.key, reason)
+
+    def _take(self, intake: Intake, key: ResourceKey, resource: Resource[Any]) -> None:
+        try:
+            intake(key, resource)
+        except ValueError as error:
+            # What validation lets pass and we cannot read all the same: as good as invalid.
+            self._refuse(intake, key, str(error))
+
+    def _refuse(self, intake: Intake, key: ResourceKey, reason: str) -> None:
+        self._problems.report(key, (Problem(str(key), "", reason),) if reason else ())
+        try:
+            intake(key, None)
+        except ValueError:
+            return  # a key that cannot be read was never taken in
+
+    def flush(self, *, in_sync: bool) -> Flush:
+        """What changed since the last flush. ``in_sync``: whether everything that is stored has been folded once."""
+        for stage in self._stages:
+            stage()
+        self._generation += 1
+        deltas = tuple(delta for rows in self._tables if (delta := rows.take()) is not None)
+        return Flush(self._generation, deltas, in_sync, self._problems.all())
+
+
+def _prefix(key: ResourceKey) -> Prefix:
+    return Prefix.parse(block_cidr(key.name))

@@ -1,0 +1,118 @@
+"""The node's switches, from FelixConfiguration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tortie.calc.durations import seconds
+from tortie.calc.hosts import Host, labels_of
+from tortie.calc.layers import layers_of, narrowest
+from tortie.calc.outlet import Outlet, Rows
+from tortie.calc.problems import Problems
+from tortie.calc.scope import Scope
+from tortie.calc.selection import selects
+from tortie.desired.settings import NODE, SETTINGS, SettingsRow
+from tortie.desired.table import Problem
+from tortie.resources.felix_configuration import FelixConfigurationSpec
+from tortie.resources.resource import Resource
+
+
+class SettingsNode:
+    """In: FelixConfiguration, and the labels of the local node. Out: the one row of SETTINGS, also as `settings`."""
+
+    def __init__(self, scope: Scope, hosts: Outlet[str, Host], problems: Problems) -> None:
+        self.rows = Rows(SETTINGS)
+        self.settings: Outlet[str, SettingsRow] = Outlet()
+        self.settings.put(NODE, SettingsRow())
+        self._scope = scope
+        self._hosts = hosts
+        self._problems = problems
+        self._resources: dict[str, Resource[FelixConfigurationSpec]] = {}
+        self._dirty = True
+        hosts.subscribe(self._on_host)
+
+    @property
+    def current(self) -> SettingsRow:
+        return self.settings.get(NODE) or SettingsRow()
+
+    def _on_host(self, name: str) -> None:
+        self._dirty = self._dirty or name == self._scope.node
+
+    def on_update(self, name: str, resource: Resource[FelixConfigurationSpec] | None) -> None:
+        if resource is None:
+            self._resources.pop(name, None)
+        else:
+            self._resources[name] = resource
+        self._dirty = True
+
+    def flush(self) -> None:
+        if not self._dirty:
+            return
+        self._dirty = False
+        node = self._scope.node
+        labels = labels_of(None if node is None else self._hosts.get(node))
+        layers = layers_of(
+            self._resources, node, lambda resource: selects(resource.spec.node_selector, labels)
+        )
+        row, problems = settings_row(layers)
+        self._problems.report("settings", problems)
+        self.settings.put(NODE, row)
+        self.rows.want(NODE, row)
+
+
+def settings_row(layers: list[FelixConfigurationSpec]) -> tuple[SettingsRow, list[Problem]]:
+    """The row from the widest to the narrowest layer. A value that cannot be understood leaves the default and is reported."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for column, (field, convert) in _COLUMNS.items():
+        value = narrowest(layers, field)
+        if value is None:
+            continue
+        try:
+            values[column] = convert(value)
+        except ValueError as error:
+            problems.append(Problem("FelixConfiguration", f"spec.{field}", str(error)))
+    return SettingsRow(**values), problems
+
+
+def _prefixes(text: str) -> tuple[str, ...]:
+    prefixes = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not prefixes:
+        raise ValueError("names no prefix of workload interfaces")
+    return prefixes
+
+
+def _port_range(value: object) -> tuple[int, int]:
+    low, _, high = str(value).partition(":")
+    first, last = int(low), int(high or low)
+    if not 0 < first <= last < 65536:
+        raise ValueError(f"{value} is no range of ports such as 32768:65535")
+    return first, last
+
+
+def _enabled(value: object) -> bool:
+    return str(value) == "Enabled"
+
+
+def _inverted(value: object) -> bool:
+    return not value
+
+
+_COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "interface_prefixes": ("interface_prefix", _prefixes),
+    "endpoint_to_host_action": ("default_endpoint_to_host_action", str.capitalize),
+    "nat_outgoing_exclusions": ("nat_outgoing_exclusions", str),
+    "nat_port_range": ("nat_port_range", _port_range),
+    "nat_outgoing_address": ("nat_outgoing_address", str),
+    "route_protocol": ("device_route_protocol", int),
+    "route_priority": ("ipv4_normal_route_priority", int),
+    "route_sync": ("route_sync_disabled", _inverted),
+    "remove_external_routes": ("remove_external_routes", bool),
+    "source_spoofing": ("workload_source_spoofing", str),
+    "ip_forwarding": ("ip_forwarding", _enabled),
+    "route_refresh_seconds": ("route_refresh_interval", seconds),
+    "interface_refresh_seconds": ("interface_refresh_interval", seconds),
+    "rules_refresh_seconds": ("nftables_refresh_interval", seconds),
+}
+"""Of each column: the field of FelixConfiguration that it comes from, and how its value is read."""
