@@ -109,14 +109,14 @@ def attribute_list(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def as_u32(payload: bytes) -> int:
-    return int.from_bytes(payload[:4], "little" if _LITTLE else "big")
+    return int.from_bytes(payload[:4], "little" if LITTLE_ENDIAN else "big")
 
 
 def as_text(payload: bytes) -> str:
     return payload.split(b"\0", 1)[0].decode(errors="replace")
 
 
-_LITTLE = struct.pack("=H", 1) == b"\1\0"
+LITTLE_ENDIAN = struct.pack("=H", 1) == b"\1\0"
 
 
 class Request(NamedTuple):
@@ -176,7 +176,9 @@ def refusal(message: Message) -> Refusal | None:
         else:
             offset = 20
             if not message.flags & _CAPPED:
-                offset += ((int.from_bytes(message.body[4:8], "little" if _LITTLE else "big") - 16) + 3) & ~3
+                offset += (
+                    (int.from_bytes(message.body[4:8], "little" if LITTLE_ENDIAN else "big") - 16) + 3
+                ) & ~3
         found = attributes(message.body, offset)
         if _EXT_ACK_MESSAGE in found:
             detail = as_text(found[_EXT_ACK_MESSAGE])

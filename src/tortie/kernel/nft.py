@@ -209,8 +209,7 @@ class NftSocket:
             if table == self.table and spec is not None:
                 key = SetKey(family, name)
                 found[key] = spec
-                for element, verdict in self.elements(key, spec).items():
-                    found[element] = verdict
+                found |= dict(self.elements(key, spec).items())
 
     def elements(self, key: SetKey, spec: Set) -> dict[ElementKey, Verdict | None]:
         """The elements of one set; of an interval set its intervals."""

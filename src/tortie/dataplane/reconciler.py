@@ -1,0 +1,93 @@
+"""A driver with its tracker: one sort of kernel object, kept in line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import Generic, TypeVar
+
+from tortie.dataplane.api import Driver
+from tortie.dataplane.delta_tracker import DeltaTracker, Pending
+from tortie.errors import TortieError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Reconciler(Generic[K, V]):
+    """Managers say in ``tracker`` what they want; `remove` and `put` (or both at once: `apply`) make it so.
+
+    ``failed`` holds every key that is not in line, until it is or nobody wants it.
+    """
+
+    def __init__(self, driver: Driver[K, V]) -> None:
+        self.tracker: DeltaTracker[K, V] = DeltaTracker()
+        self.failed: dict[K, TortieError] = {}
+        self.puts = 0
+        """How many keys were handed to the driver to put; `removals` likewise. Nothing is, for an unchanged state."""
+        self.removals = 0
+        self._driver = driver
+        self._pending: Pending[K, V] = Pending()
+
+    @property
+    def name(self) -> str:
+        return self._driver.name
+
+    async def read(self) -> None:
+        """See everything anew. Raises what the driver raises, and nothing is changed then."""
+        self.tracker.saw(await self._driver.read())
+
+    def saw(self, actual: Mapping[K, V], only: Collection[K]) -> None:
+        """Someone looked at these keys."""
+        self.tracker.saw(actual, only=only)
+
+    def begin(self) -> Pending[K, V]:
+        """Decide what this round does: `remove` and `put` do just that. What an earlier round left undone comes again."""
+        left = self._pending
+        self.tracker.failed([*left.put, *left.gone])
+        self._pending = self.tracker.take()
+        return self._pending
+
+    async def remove(self) -> None:
+        """The round's removals."""
+        gone, self._pending = self._pending.gone, Pending(self._pending.put)
+        await self._do({}, gone)
+
+    async def put(self) -> None:
+        """The round's puts."""
+        put, self._pending = self._pending.put, Pending({}, self._pending.gone)
+        await self._do(put, frozenset())
+
+    async def apply(self) -> None:
+        """All of the round at once."""
+        pending, self._pending = self._pending, Pending()
+        await self._do(pending.put, pending.gone)
+
+    async def _do(self, put: Mapping[K, V], gone: frozenset[K]) -> None:
+        if not put and not gone:
+            return
+        self.puts += len(put)
+        self.removals += len(gone)
+        try:
+            outcome = await self._driver.apply(put, gone)
+        except BaseException as error:
+            keys = [*put, *gone]
+            self.tracker.failed(keys)
+            if isinstance(error, TortieError):
+                self.failed.update(dict.fromkeys(keys, error))
+                return
+            raise
+        failed = outcome.failed
+        self.tracker.did(
+            {key: value for key, value in put.items() if key not in failed} if failed else put,
+            gone.difference(failed),
+        )
+        self.tracker.failed(failed)
+        for key in (*put, *gone):
+            self.failed.pop(key, None)
+        self.failed.update(failed)
+
+    def forget_unwanted_failures(self) -> None:
+        """A failure of what nobody wants and nobody has seen is no news."""
+        tracker = self.tracker
+        for key in [key for key in self.failed if key not in tracker.wanted and key not in tracker.seen]:
+            del self.failed[key]
