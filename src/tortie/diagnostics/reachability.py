@@ -1,0 +1,212 @@
+"""``tortie check reachability``: real packets from every pod and node to every pod and node, and what arrived of them.
+
+The agents send (fping) and listen (a packet socket in the destination's own namespace); we ask, compare and explain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tortie.admin.fleet import Answers, Fleet
+from tortie.diagnostics.cases import CaseRow, Echo, Leg, Place, all_ok, judge, legs
+from tortie.diagnostics.reasons import InterfaceSeen, NodeView, RouteSeen, likely_reason
+from tortie.errors import TortieError
+from tortie.net.addresses import Address, Prefix
+
+MANY_LEGS = 2000
+"""Beyond this many, each is tried with one packet instead of three."""
+SENDERS_AT_ONCE = 16
+INTERVAL_MS = 20
+TIMEOUT_MS = 1000
+CAPTURE_SECONDS = 120.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every case, and whether all is well. ``unreachable`` names the nodes whose agents could not be asked."""
+
+    ok: bool
+    cases: tuple[CaseRow, ...]
+    unreachable: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place, and the network namespace that stands for it (empty: the agent's own)."""
+
+    place: Place
+    netns: str
+
+
+async def check(fleet: Fleet, progress: Progress) -> Report:
+    """Try everything once. Raises nothing for what does not work: that is the answer."""
+    statuses, endpoints = await asyncio.gather(fleet.ask("status"), fleet.ask("endpoints"))
+    spots = _spots(statuses, endpoints)
+    places = [spot.place for spot in spots]
+    wanted = list(legs(places))
+    progress(f"{len(wanted)} paths between {len(places)} places")
+    echoes: dict[Leg, Echo] = {}
+    arrived: dict[Leg, list[Address]] = {}
+    # Pods first, then nodes: a packet whose source was rewritten to a node's address is then no node's own.
+    for kind in ("pod", "node"):
+        some = [leg for leg in wanted if leg.source.kind == kind]
+        if some:
+            progress(f"sending from {kind}s: {len(some)} paths")
+            await _try(fleet, spots, some, 1 if len(wanted) > MANY_LEGS else 3, echoes, arrived)
+    bad = [leg for leg in wanted if not _plainly_good(leg, echoes.get(leg), arrived.get(leg, []))]
+    views = await _views(fleet, endpoints) if bad else {}
+    rows = tuple(
+        judge(
+            leg,
+            echoes.get(leg),
+            arrived.get(leg, []),
+            likely_reason(leg, views) if leg in echoes and not echoes[leg].received else None,
+        )
+        for leg in wanted
+    )
+    unreachable = {node: str(error) for node, error in {**statuses.failed, **endpoints.failed}.items()}
+    return Report(not unreachable and all_ok(rows, places), rows, unreachable)
+
+
+def _spots(statuses: Answers, endpoints: Answers) -> list[Spot]:
+    found: list[Spot] = []
+    for node, status in statuses.results.items():
+        addresses = tuple(Address.parse(text) for text in status["addresses"])
+        found.append(Spot(Place("node", node, node, addresses), ""))
+    for node, rows in endpoints.results.items():
+        for row in rows:
+            if not row["netns"]:
+                continue
+            name = f"{row['namespace']}/{row['pod']}"
+            addresses = tuple(Address.parse(text) for text in row["addresses"])
+            found.append(Spot(Place("pod", name, node, addresses), row["netns"]))
+    return found
+
+
+async def _try(
+    fleet: Fleet,
+    spots: Sequence[Spot],
+    some: Sequence[Leg],
+    count: int,
+    echoes: dict[Leg, Echo],
+    arrived: dict[Leg, list[Address]],
+) -> None:
+    """Listen at every destination, send from every source, and note both."""
+    netns = {spot.place: spot.netns for spot in spots}
+    by_source: dict[Place, list[Leg]] = {}
+    for leg in some:
+        by_source.setdefault(leg.source, []).append(leg)
+    destinations = sorted({leg.destination for leg in some})
+    slots = asyncio.Semaphore(SENDERS_AT_ONCE)
+    captures = await asyncio.gather(*(_listen(fleet, place, netns[place]) for place in destinations))
+
+    async def send(source: Place, mine: Sequence[Leg]) -> None:
+        async with slots:
+            answers = await _send(fleet, source.node, netns[source], mine, count)
+        for leg in mine:
+            if (answer := answers.get(str(leg.address))) is not None:
+                echoes[leg] = Echo(answer["sent"], answer["received"], answer["rtt_ms"])
+
+    try:
+        await asyncio.gather(*(send(source, mine) for source, mine in by_source.items()))
+    finally:
+        heard = await asyncio.gather(
+            *(_stop(fleet, place, number) for place, number in zip(destinations, captures, strict=True))
+        )
+    senders = {address for source in by_source for address in source.addresses}
+    sources = dict(zip(destinations, heard, strict=True))
+    for leg in some:
+        arrived[leg] = attribute(leg, echoes.get(leg), sources[leg.destination], senders)
+
+
+def attribute(
+    leg: Leg, echo: Echo | None, heard: Mapping[Address, set[Address]], senders: set[Address]
+) -> list[Address]:
+    """Which of the sources heard at the destination's address stand for this leg.
+
+    Its own, if heard. Else, if an answer came back, a source that is no sender's: it was rewritten on the way, most likely
+    to an address of the sender's node.
+    """
+    sources = heard.get(leg.address, set())
+    own = [address for address in leg.source.addresses if address in sources]
+    if own:
+        return own
+    strangers = sorted(sources - senders)
+    return strangers[:1] if echo is not None and echo.received else []
+
+
+async def _send(
+    fleet: Fleet, node: str, netns: str, mine: Sequence[Leg], count: int
+) -> Mapping[str, Mapping[str, Any]]:
+    targets = [str(leg.address) for leg in mine]
+    seconds = (count * INTERVAL_MS + TIMEOUT_MS) / 1000 + len(targets) / 500 + 15
+    try:
+        answers = await fleet.clients[node].call(
+            "probe",
+            timeout_seconds=seconds,
+            netns=netns,
+            targets=targets,
+            count=count,
+            interval_ms=INTERVAL_MS,
+            timeout_ms=TIMEOUT_MS,
+        )
+    except TortieError:
+        return {}
+    return {answer["target"]: answer for answer in cast("list[dict[str, Any]]", answers)}
+
+
+async def _listen(fleet: Fleet, place: Place, netns: str) -> int | None:
+    try:
+        number = await fleet.clients[place.node].call("capture-start", netns=netns, seconds=CAPTURE_SECONDS)
+    except TortieError:
+        return None
+    return int(number)
+
+
+async def _stop(fleet: Fleet, place: Place, number: int | None) -> Mapping[Address, set[Address]]:
+    """The sources heard, by the destination's address."""
+    heard: dict[Address, set[Address]] = {}
+    if number is None:
+        return heard
+    try:
+        packets = await fleet.clients[place.node].call("capture-stop", capture=number)
+    except TortieError:
+        return heard
+    for packet in cast("list[dict[str, Any]]", packets):
+        source, destination = Address.parse(packet["source"]), Address.parse(packet["destination"])
+        heard.setdefault(destination, set()).add(source)
+    return heard
+
+
+def _plainly_good(leg: Leg, echo: Echo | None, seen: Iterable[Address]) -> bool:
+    return judge(leg, echo, seen, None).ok
+
+
+async def _views(fleet: Fleet, endpoints: Answers) -> dict[str, NodeView]:
+    """What the agents hold, for the reasons. An agent that does not answer has no view."""
+    routes, sessions = await asyncio.gather(fleet.ask("routes"), fleet.ask("node-status"))
+    views: dict[str, NodeView] = {}
+    for node, rows in routes.results.items():
+        views[node] = NodeView(
+            routes=tuple(
+                RouteSeen(
+                    Prefix.parse(row["destination"]), row["kind"] == "blackhole", row["interface"] or ""
+                )
+                for row in rows
+            ),
+            sessions={
+                row["node"]: row["state"]
+                for row in sessions.results.get(node, {}).get("sessions", ())
+                if row["node"]
+            },
+            interfaces={
+                f"{row['namespace']}/{row['pod']}": InterfaceSeen(row["interface"], bool(row["up"]))
+                for row in endpoints.results.get(node, ())
+            },
+        )
+    return views
