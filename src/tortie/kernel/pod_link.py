@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import fcntl
 import functools
 import socket
+import struct
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +40,7 @@ DEFAULT_V4 = Prefix(4, 0, 0)
 DEFAULT_V6 = Prefix(6, 0, 0)
 
 _LINK_EVENTS = 1
+_SIOCGIFINDEX = 0x8933
 _REMOVERS = 16
 _REMOVE_SECONDS = 20.0
 
@@ -87,6 +91,8 @@ class SeenLink:
     addresses: tuple[LinkAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     switches: Mapping[str, str]
+    host_routes: tuple[Route, ...] = ()
+    """The node's routes that lead into the wire."""
 
 
 class PodLinks(Protocol):
@@ -104,8 +110,9 @@ class PodLinks(Protocol):
         """Remove a pair by its host end. False when there was none."""
         ...
 
-    async def remove_inside(self, namespace: int, pod_name: str) -> bool:
-        """Remove a pair by its end in the pod. False when there was none there, or the namespace is gone."""
+    async def remove_inside(self, wanted: PodLink, namespace: int) -> bool:
+        """Remove the pair by its end in the pod. False when there is none there, when it is another's (its peer is not
+        ``wanted.host_name``), or when the namespace is gone."""
         ...
 
     async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink: ...
@@ -120,6 +127,7 @@ class LinuxPodLinks:
 
     def __init__(self) -> None:
         self._host = RouteSocket()
+        self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._host_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pod-link")
         self._removers = ThreadPoolExecutor(max_workers=_REMOVERS, thread_name_prefix="pod-link-remove")
 
@@ -141,15 +149,17 @@ class LinuxPodLinks:
     async def remove(self, host_name: str) -> bool:
         return await self._remove(None, host_name)
 
-    async def remove_inside(self, namespace: int, pod_name: str) -> bool:
+    async def remove_inside(self, wanted: PodLink, namespace: int) -> bool:
+        peer = self._host_index(wanted.host_name)
         try:
-            return await self._remove(namespace, pod_name)
+            return bool(peer) and await self._remove(namespace, wanted.pod_name, peer)
         except NamespaceGone:
             return False
 
     async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
-        host = await self._on_host(lambda: self._host.link(wanted.host_name))
-        return await asyncio.wrap_future(netns.submit(namespace, lambda: _inspect(wanted, host)))
+        host, routes = await self._on_host(lambda: self._inspect_host(wanted.host_name))
+        seen = await asyncio.wrap_future(netns.submit(namespace, lambda: _inspect(wanted)))
+        return dataclasses.replace(seen, host=host, host_routes=routes)
 
     async def names(self) -> frozenset[str]:
         return frozenset(link.name for link in await self._on_host(self._host.links))
@@ -159,9 +169,27 @@ class LinuxPodLinks:
         self._host_thread.shutdown()
         self._removers.shutdown()
         self._host.close()
+        self._ioctl.close()
+
+    def _host_index(self, name: str) -> int:
+        """An interface of the node's namespace by name; 0 when there is none. Asks without a thread: it never waits."""
+        try:
+            answer = fcntl.ioctl(self._ioctl, _SIOCGIFINDEX, struct.pack("16s16x", name.encode()))
+        except OSError:
+            return 0
+        return int.from_bytes(answer[16:20], sys.byteorder)
 
     async def _on_host(self, function: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._host_thread.submit(function))
+
+    def _inspect_host(self, name: str) -> tuple[Link | None, tuple[Route, ...]]:
+        link = self._host.link(name)
+        if link is None:
+            return None, ()
+        names = {link.index: name}
+        return link, tuple(
+            route for v in (4, 6) for route in self._host.routes(v, ifindex=link.index, names=names)
+        )
 
     def _create(self, wanted: PodLink, namespace: int) -> None:
         near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=wanted.mtu, up=True)
@@ -171,10 +199,10 @@ class LinuxPodLinks:
         with suppress(KernelError):  # no IPv6 in this kernel
             sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
 
-    async def _remove(self, namespace: Namespace | None, name: str) -> bool:
+    async def _remove(self, namespace: Namespace | None, name: str, peer: int = 0) -> bool:
         """The kernel takes an interface from view within a millisecond, then holds its caller for some 15 ms more:
         its event is enough for us, and a thread stays behind for the rest."""
-        begin = functools.partial(_Removal.begin, name)
+        begin = functools.partial(_Removal.begin, name, peer)
         if namespace is None:
             removal = await self._on_host(begin)
         else:
@@ -210,11 +238,13 @@ class _Removal:
         self._name = name
 
     @staticmethod
-    def begin(name: str) -> _Removal | None:
-        """In the calling thread's namespace. None when there is no such interface."""
+    def begin(name: str, peer: int) -> _Removal | None:
+        """In the calling thread's namespace. None when there is no such interface, or its peer is another one."""
         with RouteSocket() as here:
             link = here.link(name)
-        return _Removal(link, name) if link else None
+        if link is None or (peer and link.peer != peer):
+            return None
+        return _Removal(link, name)
 
     def finish(self) -> bool:
         """Blocks until the kernel is done. False when someone else was faster."""
@@ -270,7 +300,7 @@ def _configure(wanted: PodLink) -> None:
         raise refused
 
 
-def _inspect(wanted: PodLink, host: Link | None) -> SeenLink:
+def _inspect(wanted: PodLink) -> SeenLink:
     switches: dict[str, str] = {}
     for name in wanted.switches():
         try:
@@ -280,13 +310,13 @@ def _inspect(wanted: PodLink, host: Link | None) -> SeenLink:
     with RouteSocket() as here:
         pod = here.link(wanted.pod_name)
         if pod is None:
-            return SeenLink(host=host, pod=None, switches=switches)
+            return SeenLink(host=None, pod=None, switches=switches)
         names = {pod.index: pod.name}
         routes = [
             route for version in (4, 6) for route in here.routes(version, ifindex=pod.index, names=names)
         ]
         return SeenLink(
-            host=host,
+            host=None,
             pod=pod,
             addresses=tuple(here.addresses(pod.index)),
             routes=tuple(routes),

@@ -6,21 +6,16 @@ Source: Calico's ``libcalico-go/lib/names`` and ``cni-plugin/pkg/{plugin,k8s}``.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Literal
 
-from tortie.net.ifnames import container_interface, workload_interface
+from tortie.net.ifnames import MAX_LENGTH, container_interface, workload_interface
 
 Orchestrator = Literal["k8s", "cni"]
 
 DEFAULT_INTERFACE = "eth0"
 DEFAULT_NAMESPACE = "default"
-HOST_MAC = "ee:ee:ee:ee:ee:ee"
-"""Every host's end has this one: the pods' IPv6 gateway is the link-local address that follows from it."""
-
-
-def endpoint_name(node: str, orchestrator: Orchestrator, workload: str, ifname: str) -> str:
-    """``<node>-k8s-<pod>-eth0`` or ``<node>-cni-<containerID>-eth0``; a dash inside a part is doubled."""
-    return "-".join(part.replace("-", "--") for part in (node, orchestrator, workload, ifname))
+_RANDOM = re.compile(r"[0-9a-f-]{12}")
 
 
 def handle_id(network: str, container_id: str, ifname: str) -> str:
@@ -35,8 +30,12 @@ def pod_interface(prefix: str, namespace: str, pod: str, ifname: str) -> str:
 
 
 def bare_interface(prefix: str, container_id: str, ifname: str) -> str:
-    """The host's end for a container that no pod is named for."""
-    if ifname == DEFAULT_INTERFACE:
+    """The host's end for a container that no pod is named for: the id's first characters, as Calico has it.
+
+    That is unique for the random hexadecimal ids of runtimes; any other id that is longer (``cnitool-…``) is hashed.
+    """
+    room = min(11, MAX_LENGTH - len(prefix))
+    if ifname == DEFAULT_INTERFACE and (len(container_id) <= room or _RANDOM.match(container_id)):
         return container_interface(prefix, container_id)
     return workload_interface(prefix, container_id, ifname)
 

@@ -1,0 +1,172 @@
+"""Where a sandbox's addresses come from: our own IPAM, or a plugin that the configuration delegates to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from tortie.cni.errors import CNIError, Code
+from tortie.cni.frames import DelegateEnd
+from tortie.cni.request import Request
+from tortie.cni.result import DNS
+from tortie.cni.result import parse as parse_result
+from tortie.ipam.allocator import Allocator, AssignRequest
+from tortie.net.addresses import Address
+from tortie.workloads.means import Delegate
+from tortie.workloads.sandbox import Sandbox
+from tortie.workloads.wishes import Wishes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    """At most one address a family, IPv4 first; ``dns`` is what a delegated plugin told."""
+
+    addresses: tuple[Address, ...]
+    dns: DNS = field(default_factory=DNS)
+
+
+class AddressSource(Protocol):
+    """One sandbox's. Everything is found again by the container's id."""
+
+    async def held(self) -> tuple[Address, ...]:
+        """What the sandbox has already, from an ADD before."""
+        ...
+
+    async def assign(
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        held: tuple[Address, ...],
+    ) -> Assigned:
+        """Raises `AddressesExhausted`, `StoreError`, `CNIError`; then nothing was taken."""
+        ...
+
+    async def release(self) -> None:
+        """Give back all. Nothing to give back is success."""
+        ...
+
+
+def source_of(allocator: Allocator, sandbox: Sandbox, request: Request, delegate: Delegate) -> AddressSource:
+    """As ``ipam.type`` says."""
+    if request.config.ipam.is_built_in:
+        return OwnAddresses(allocator, sandbox)
+    return DelegatedAddresses(delegate, request.config.ipam.type)
+
+
+class OwnAddresses:
+    """From the pools, under the sandbox's handle."""
+
+    def __init__(self, allocator: Allocator, sandbox: Sandbox) -> None:
+        self._allocator = allocator
+        self._sandbox = sandbox
+
+    async def held(self) -> tuple[Address, ...]:
+        return tuple(await self._allocator.by_handle(self._sandbox.handle))
+
+    async def assign(
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        held: tuple[Address, ...],
+    ) -> Assigned:
+        if held and _satisfies(held, wishes):
+            return Assigned(addresses=tuple(sorted(held)))
+        if held:
+            await self.release()
+        if wishes.addresses:
+            return Assigned(addresses=await self._exactly(wishes.addresses, attributes))
+        found = await self._allocator.assign(
+            AssignRequest(
+                handle=self._sandbox.handle,
+                attributes=attributes,
+                ipv4=wishes.ipv4,
+                ipv6=wishes.ipv6,
+                ipv4_pools=wishes.ipv4_pools,
+                ipv6_pools=wishes.ipv6_pools,
+                namespace_labels=namespace_labels,
+            )
+        )
+        return Assigned(addresses=tuple(sorted(found)))
+
+    async def _exactly(
+        self, wanted: tuple[Address, ...], attributes: Mapping[str, str]
+    ) -> tuple[Address, ...]:
+        try:
+            for address in wanted:
+                await self._allocator.assign_address(
+                    address, handle=self._sandbox.handle, attributes=attributes
+                )
+        except BaseException:
+            await self.release()
+            raise
+        return tuple(sorted(wanted))
+
+    async def release(self) -> None:
+        await self._allocator.release_handle(self._sandbox.handle)
+
+
+class DelegatedAddresses:
+    """From a plugin such as ``host-local``, which the shim runs."""
+
+    def __init__(self, delegate: Delegate, plugin: str) -> None:
+        self._delegate = delegate
+        self._plugin = plugin
+
+    async def held(self) -> tuple[Address, ...]:
+        return ()
+
+    async def assign(
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        held: tuple[Address, ...],
+    ) -> Assigned:
+        end = await self._delegate("ADD", self._plugin)
+        if end.status:
+            # host-local refuses a second ADD for the same container: give back what a first one took.
+            await self._delegate("DEL", self._plugin)
+            end = await self._delegate("ADD", self._plugin)
+        check_delegate(self._plugin, "ADD", end)
+        result = parse_result(end.stdout, what=f"the result of {self._plugin}")
+        if not result.ips:
+            raise CNIError(Code.DELEGATE_FAILED, f"the IPAM plugin {self._plugin} gave no address")
+        return Assigned(addresses=tuple(sorted(ip.address.address for ip in result.ips)), dns=result.dns)
+
+    async def release(self) -> None:
+        check_delegate(self._plugin, "DEL", await self._delegate("DEL", self._plugin))
+
+
+class _DelegateError(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+    details: str = ""
+
+
+def check_delegate(plugin: str, command: str, end: DelegateEnd) -> None:
+    """Raises `CNIError` with the plugin's own code and words when it failed."""
+    if end.status == 0:
+        return
+    try:
+        said = msgspec.json.decode(end.stdout, type=_DelegateError)
+    except msgspec.MsgspecError:
+        said = _DelegateError(details=end.stdout[:500].decode(errors="replace"))
+    message = said.msg or f"ended with status {end.status}"
+    raise CNIError(
+        said.code or Code.DELEGATE_FAILED, f"the IPAM plugin {plugin} {command}: {message}", said.details
+    )
+
+
+def _satisfies(held: tuple[Address, ...], wishes: Wishes) -> bool:
+    """Whether addresses of an earlier ADD are what is asked for now."""
+    if wishes.addresses:
+        return set(held) == set(wishes.addresses)
+    versions = [address.version for address in held]
+    if len(set(versions)) < len(versions):
+        return False
+    return (wishes.ipv4 is not True or 4 in versions) and (wishes.ipv6 is not True or 6 in versions)

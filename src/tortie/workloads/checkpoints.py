@@ -1,0 +1,27 @@
+"""Every place in ADD and DEL where a fault test ends a process, in the order in which they are passed as a rule."""
+
+from __future__ import annotations
+
+ADD = (
+    "add.accepted",
+    "add.read",
+    "add.assigned",
+    "add.profiles",
+    "add.created",
+    "add.configured",
+    "add.published",
+    "add.realised",
+    "add.done",
+)
+DEL = (
+    "del.accepted",
+    "del.read",
+    "del.unplugged",
+    "del.withdrawn",
+    "del.released",
+    "del.done",
+)
+UNDO = ("add.undo-link", "add.undo-endpoint", "add.undo-addresses")
+"""Passed by an ADD that fails."""
+SWEEP = ("del.swept",)
+"""Passed by a DEL whose network namespace is gone."""

@@ -1,0 +1,131 @@
+"""What nobody will delete any more: GC by the runtime's list, and the remains of pods whose namespace has vanished."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import structlog
+
+from tortie.datastore.store import Store
+from tortie.desired.endpoints import EndpointKey, EndpointRow
+from tortie.errors import NotFound, TortieError
+from tortie.resources.resource import Put, Resource, ResourceKey
+from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
+from tortie.workloads.endpoint import NETWORK_ANNOTATION, belongs_to
+from tortie.workloads.locks import Locks
+from tortie.workloads.means import Means
+from tortie.workloads.sandbox import Sandbox
+
+_log = structlog.get_logger("workloads")
+
+LOOK_SECONDS = 10.0
+GRACE_SECONDS = 15.0
+"""An interface must have been missing for so long, at the same revision of its endpoint, before anything is done."""
+
+
+async def collect_network(
+    means: Means, locks: Locks, network: str, alive: frozenset[tuple[str, str]]
+) -> list[Sandbox]:
+    """GC: remove what the network has on this node but for ``alive`` (container id and interface). Returns what went.
+
+    One that fails does not stop the next; the first error is raised at the end. Raises `StoreError`, `KernelError`.
+    """
+    gone: list[Sandbox] = []
+    failure: TortieError | None = None
+    for endpoint in await _endpoints_of(means.store, means.node, network):
+        if (endpoint.spec.container_id, endpoint.spec.endpoint) in alive:
+            continue
+        try:
+            if await _remove(means, locks, endpoint, network):
+                gone.append(Sandbox.from_endpoint(endpoint, network))
+        except TortieError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return gone
+
+
+class Collector:
+    """Finds endpoints of this node whose interface is gone: a veth dies with the namespace of its pod, and nobody can
+    bring it back. ``local`` is what should be real here, from the calculation.
+
+    Careful on purpose: an endpoint must be seen twice without its interface, unchanged, with no request for it under
+    way, and written by an ADD of ours.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        locks: Locks,
+        local: Callable[[], Mapping[EndpointKey, EndpointRow]],
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._means = means
+        self._locks = locks
+        self._local = local
+        self._grace = grace_seconds
+        self._clock = clock
+        self._missing: dict[tuple[EndpointKey, str], float] = {}
+
+    async def run(self) -> NoReturn:
+        """Look again and again; a failure is logged and tried anew."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except TortieError as error:
+                _log.warning("cannot clean up after vanished pods", reason=str(error))
+
+    async def look(self) -> list[EndpointKey]:
+        """One look; returns the endpoints that were removed. Raises `StoreError`, `KernelError`."""
+        names = await self._means.links.names()
+        now = self._clock()
+        missing = {(key, row.revision) for key, row in self._local().items() if row.interface not in names}
+        self._missing = {key: self._missing.get(key, now) for key in missing}
+        removed: list[EndpointKey] = []
+        for (key, revision), since in sorted(self._missing.items()):
+            if now - since >= self._grace and await self._remove(key, revision):
+                removed.append(key)
+        return removed
+
+    async def _remove(self, key: EndpointKey, revision: str) -> bool:
+        try:
+            found = await self._means.store.get(ResourceKey(WORKLOAD_ENDPOINT, key.name, key.namespace))
+        except NotFound:
+            return False
+        network = found.metadata.annotations.get(NETWORK_ANNOTATION, "")
+        if not network or found.revision != revision or found.spec.node != self._means.node:
+            return False
+        if not await _remove(self._means, self._locks, found, network):
+            return False
+        _log.info("a pod vanished without a DEL; its endpoint and addresses are free", endpoint=str(key))
+        return True
+
+
+async def _endpoints_of(store: Store, node: str, network: str) -> list[Resource[Any]]:
+    return [
+        update.resource
+        async for page in store.list(WORKLOAD_ENDPOINT)
+        for update in page.updates
+        if isinstance(update, Put)
+        and update.resource.spec.node == node
+        and belongs_to(update.resource, network)
+    ]
+
+
+async def _remove(means: Means, locks: Locks, endpoint: Resource[Any], network: str) -> bool:
+    """Take it away, unless a request for it is under way or it has changed meanwhile."""
+    sandbox = Sandbox.from_endpoint(endpoint, network)
+    if any(locks.is_held(name) for name in sandbox.locks):
+        return False
+    async with locks.hold(*sandbox.locks):
+        if not await means.register.withdraw(sandbox.endpoint, sandbox.container_id):
+            return False
+        await means.links.remove(sandbox.host_name)
+        await means.allocator.release_handle(sandbox.handle)
+    return True
