@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tortie.errors import UsageError
 from tortie.observe.log import LEVELS
@@ -153,7 +153,8 @@ def _read_file(file: Path | None) -> dict[str, str]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        loaded: object = YAML(typ="safe").load(text)
+        yaml: Any = YAML(typ="safe")
+        loaded: object = yaml.load(text)
     except YAMLError as error:
         raise UsageError(f"{path} is no YAML: {error}") from None
     if loaded is None:

@@ -87,6 +87,21 @@ class Health:
         """Not ready means: I cannot do my work now, and a restart would not help."""
         return self._verdict([state for state in self._all() if state.for_ready], ready=True)
 
+    def table(self) -> list[dict[str, object]]:
+        """Each reporter and what it said last."""
+        now = self._clock.monotonic()
+        return [
+            {
+                "name": state.name,
+                "live": not self._unwell(state, ready=False),
+                "ready": not self._unwell(state, ready=True),
+                "reason": self._unwell(state, ready=True),
+                "age_seconds": round(now - (state.last.at if state.last else state.started), 1),
+                "timeout_seconds": state.timeout_seconds,
+            }
+            for state in self._all()
+        ]
+
     def _all(self) -> list[_Reporter]:
         return list(self._reporters.values())
 

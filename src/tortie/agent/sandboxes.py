@@ -1,0 +1,126 @@
+"""Which pod has which network namespace on this node, as the runtime told us with ADD: for `exec`-like questions of the operator.
+
+Kept in files beside the sockets, so that a restarted agent still knows. Nothing depends on it: an unknown pod cannot be
+probed from, and that is all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tortie.agent.cni_server import Delegate, Handler
+from tortie.cni.config import NetConf
+from tortie.cni.request import Request
+from tortie.cni.result import Result
+from tortie.desired.endpoints import EndpointKey
+from tortie.observe import log
+from tortie.workloads.sandbox import Sandbox
+
+logger = log.get("sandboxes")
+
+
+class KnownSandbox(msgspec.Struct, frozen=True):
+    """One interface of one container. ``endpoint`` names its WorkloadEndpoint."""
+
+    container_id: str
+    ifname: str
+    netns: str
+    namespace: str
+    pod: str
+    endpoint: str
+
+    @property
+    def key(self) -> EndpointKey:
+        return EndpointKey(self.namespace, self.endpoint)
+
+
+class Sandboxes:
+    """A `Handler` around another that remembers what passes by."""
+
+    def __init__(self, directory: Path, node: str, interface_prefix: str, handler: Handler) -> None:
+        self._directory = directory
+        self._node = node
+        self._prefix = interface_prefix
+        self._handler = handler
+        self._known: dict[EndpointKey, KnownSandbox] = {}
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in directory.glob("*.json"):
+            try:
+                found = msgspec.json.decode(path.read_bytes(), type=KnownSandbox)
+            except (OSError, msgspec.MsgspecError):
+                path.unlink(missing_ok=True)
+                continue
+            self._known[found.key] = found
+
+    @property
+    def known(self) -> Mapping[EndpointKey, KnownSandbox]:
+        return self._known
+
+    async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
+        result = await self._handler.attach(request, netns, delegate)
+        sandbox = self._sandbox(request)
+        found = KnownSandbox(
+            container_id=request.container_id,
+            ifname=request.ifname,
+            netns=request.netns,
+            namespace=sandbox.namespace,
+            pod=sandbox.pod,
+            endpoint=sandbox.endpoint.name,
+        )
+        self._known[found.key] = found
+        try:
+            self._path(request).write_bytes(msgspec.json.encode(found))
+        except OSError as error:
+            logger.warning("cannot note a sandbox", pod=str(sandbox), error=str(error))
+        return result
+
+    async def detach(self, request: Request, netns: int | None, delegate: Delegate) -> None:
+        await self._handler.detach(request, netns, delegate)
+        key = EndpointKey(self._sandbox(request).namespace, self._sandbox(request).endpoint.name)
+        found = self._known.get(key)
+        if found is not None and found.container_id == request.container_id:
+            del self._known[key]
+        with contextlib.suppress(OSError):
+            self._path(request).unlink(missing_ok=True)
+
+    async def check(self, request: Request, netns: int, delegate: Delegate) -> None:
+        await self._handler.check(request, netns, delegate)
+
+    async def collect(self, config: NetConf, delegate: Delegate) -> None:
+        await self._handler.collect(config, delegate)
+
+    async def status(self, config: NetConf, delegate: Delegate) -> None:
+        await self._handler.status(config, delegate)
+
+    def _sandbox(self, request: Request) -> Sandbox:
+        return Sandbox.of(request, node=self._node, interface_prefix=self._prefix)
+
+    def _path(self, request: Request) -> Path:
+        return self._directory / f"{request.container_id}-{request.ifname}.json"
+
+
+def rows(
+    endpoints: Mapping[EndpointKey, Any], known: Mapping[EndpointKey, KnownSandbox]
+) -> list[dict[str, Any]]:
+    """Every endpoint of this node, with the namespace it lives in where that is known."""
+    made: list[dict[str, Any]] = []
+    for key, row in sorted(endpoints.items()):
+        sandbox = known.get(key)
+        made.append(
+            {
+                "namespace": key.namespace,
+                "endpoint": key.name,
+                "pod": sandbox.pod if sandbox is not None else "",
+                "container_id": sandbox.container_id if sandbox is not None else "",
+                "netns": sandbox.netns if sandbox is not None else "",
+                "interface": row.interface,
+                "addresses": [str(address) for address in row.addresses],
+                "up": row.up,
+            }
+        )
+    return made
