@@ -103,7 +103,36 @@ class FelixConfigurationSpec(Spec, frozen=True):
     node_selector: str | None = None
 
 
+CARRIED = frozenset(
+    """
+    awsSrcDstCheck bpfAttachType bpfCTLBLogFilter bpfConnectTimeLoadBalancing bpfConnectTimeLoadBalancingEnabled
+    bpfConntrackLogLevel bpfConntrackMode bpfConntrackTimeouts bpfDSROptoutCIDRs bpfDataIfacePattern bpfDisableGROForIfaces
+    bpfDisableUnprivileged bpfEnabled bpfEnforceRPF bpfExcludeCIDRsFromNAT bpfExportBufferSizeMB bpfExtToServiceConnmark
+    bpfExternalServiceMode bpfForceTrackPacketsFromIfaces bpfHostConntrackBypass bpfHostNetworkedNATWithoutCTLB bpfIstioDSCP
+    bpfJITHardening bpfKubeProxyEndpointSlicesEnabled bpfKubeProxyHealthzPort bpfKubeProxyIptablesCleanupEnabled
+    bpfKubeProxyMinSyncPeriod bpfL3IfacePattern bpfLogFilters bpfLogLevel bpfMaglevMaxEndpointsPerService bpfMaglevMaxServices
+    bpfMapSizeConntrack bpfMapSizeConntrackCleanupQueue bpfMapSizeConntrackScaling bpfMapSizeIPSets bpfMapSizeIfState
+    bpfMapSizeNATAffinity bpfMapSizeNATBackend bpfMapSizeNATFrontend bpfMapSizePerCpuConntrack bpfMapSizeRoute bpfPSNATPorts
+    bpfPolicyDebugEnabled bpfProfiling bpfRedirectToPeer cgroupV2Path chainInsertMode dataplaneDriver debugDisableLogDropping
+    debugHost debugMemoryProfilePath debugPort debugSimulateCalcGraphHangAfter debugSimulateDataplaneApplyDelay
+    debugSimulateDataplaneHangAfter featureDetectOverride featureGates floatingIPs flowLogsCollectorDebugTrace
+    flowLogsFlushInterval flowLogsGoldmaneServer flowLogsLocalReporter flowLogsPolicyEvaluationMode genericXDPEnabled
+    goGCThreshold goMaxProcs goMemoryLimitMB healthTimeoutOverrides ipsetsRefreshInterval iptablesBackend
+    iptablesFilterAllowAction iptablesFilterDenyAction iptablesLockFilePath iptablesLockProbeInterval iptablesLockTimeout
+    iptablesMangleAllowAction iptablesMarkMask iptablesNATOutgoingInterfaceFilter iptablesPostWriteCheckInterval
+    iptablesRefreshInterval ipv6Support istioAmbientMode istioDSCPMark kubeNodePortRanges localSubnetL2Reachability
+    liveMigrationRouteConvergenceTime logActionRateLimit logActionRateLimitBurst logDebugFilenameRegex maxIpsetSize metadataAddr
+    metadataPort openstackRegion policySyncPathPrefix prometheusWireGuardMetricsEnabled requireMTUFile routeTableRange
+    routeTableRanges sidecarAccelerationEnabled usageReportingEnabled usageReportingInitialDelay usageReportingInterval
+    useInternalDataplaneDriver windowsManageFirewallRules wireguardHostEncryptionEnabled wireguardInterfaceName
+    wireguardInterfaceNameV6 wireguardKeepAlive wireguardListeningPort wireguardListeningPortV6 wireguardRoutingRulePriority
+    wireguardThreadingEnabled xdpEnabled xdpRefreshInterval
+    """.split()
+)
+"""Calico's other fields: accepted, stored and shown."""
+
 INFO = KindInfo(
+    known=CARRIED,
     kind=FELIX_CONFIGURATION,
     plural="felixconfigurations",
     spec=FelixConfigurationSpec,
