@@ -49,7 +49,7 @@ static void append_quoted(struct buffer *b, const char *text) {
     append_text(b, "\"");
 }
 
-/* ---- reading JSON ------------------------------------ */
+/* ---- reading JSON ----------------------------------------------------------------------------------------------- */
 
 struct reader {
     const unsigned char *start, *at, *end;

@@ -365,17 +365,10 @@ static void run_delegate(int fd, const struct buffer *config, const char *comman
         char piece[8192];
         int late = 0;
         for (;;) {
-            if (!ready(pipes[0], POLLIN, deadline)) {
-                late = 1;
-                break;
-            }
+            if ((late = !ready(pipes[0], POLLIN, deadline))) break;
             ssize_t n = read(pipes[0], piece, sizeof piece);
             if (n < 0 && errno == EINTR) continue;
-            if (n <= 0) break;
-            if (out.length + (size_t)n > MAX_CONFIG) {
-                late = 1;
-                break;
-            }
+            if (n <= 0 || (late = out.length + (size_t)n > MAX_CONFIG)) break;
             append(&out, piece, (size_t)n);
         }
         status = reap(child, late);
@@ -408,10 +401,7 @@ static int open_netns(const char **reason) {
     const char *path = getenv("CNI_NETNS");
     struct statfs system;
     *reason = "";
-    if (!path || !*path) {
-        *reason = "CNI_NETNS is not set";
-        return -1;
-    }
+    if (!path || !*path) return *reason = "CNI_NETNS is not set", -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) *reason = strerror(errno);
     else if (fstatfs(fd, &system) || system.f_type != NSFS_MAGIC) {
