@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "tortie"
 
 DOORS = {
     "tasks are made by aio alone": (
-        {"create_task", "ensure_future"},
+        {"create_task"},
         ("aio", "testing"),
     ),
     "programs are started by kernel alone": (
