@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 from tests.bench.labs import bench_lab
-
 from tortie.lab import state
 
 NODES = 10

@@ -8,7 +8,6 @@ import time
 
 from tests.bench.figures import Figure, interval, percentile
 from tests.bench.labs import BenchLab, bench_lab
-
 from tortie.kernel import netns, process
 from tortie.lab.pods import LabPod
 

@@ -7,7 +7,6 @@ import json
 
 from tests.bench.figures import Figure, ratios
 from tests.bench.labs import bench_lab
-
 from tortie.kernel import netns, process
 
 PAIRS = 20

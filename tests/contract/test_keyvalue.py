@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.datastore_servers import EtcdServer, Place, opened
+from tests.contract.datastore_servers import EtcdServer, Place, opened
 from tortie.datastore.etcd.key_value import EtcdKeyValue
 from tortie.datastore.etcd.options import EtcdOptions
 from tortie.datastore.keyvalue import Entry, Event, Events, KeyValue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.bird_fabric import BirdNode, Fabric, eventually, ip, lost, pinger
+from tests.kernel.bird_fabric import BirdNode, Fabric, eventually, ip, lost, pinger
 from tortie.dataplane.bird.manager import CONFIGURATION
 from tortie.dataplane.bird.renderer import render
 from tortie.errors import KernelError, ProgramFailed

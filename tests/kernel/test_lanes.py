@@ -26,7 +26,7 @@ def test_processes_in_a_namespace_end_with_it(netns: Callable[[], str]) -> None:
     name = netns()
     process = subprocess.Popen(["ip", "netns", "exec", name, "sleep", "600"])
     try:
-        from conftest import remove_netns
+        from tests.conftest import remove_netns
 
         remove_netns(name)
         assert process.wait(timeout=10) == -9

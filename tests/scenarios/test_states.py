@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from scenarios.build import affinity, bgp, block, endpoint, felix, node, peer, pool
-from scenarios.states import EMPTY, WAYS, Run, State, Way, from_scratch
+from tests.scenarios.build import affinity, bgp, block, endpoint, felix, node, peer, pool
+from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, from_scratch
 from tortie.calc.scope import Scope
 from tortie.desired.bgp import BGP_NODE, BGP_PEERS, BGPNodeRow, BGPPeerRow, ExportPool
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow

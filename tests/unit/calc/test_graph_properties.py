@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios.build import affinity, bgp, block, endpoint, felix, node, peer, pool
-from scenarios.states import Run, State, Stored, from_scratch
+from tests.scenarios.build import affinity, bgp, block, endpoint, felix, node, peer, pool
+from tests.scenarios.states import Run, State, Stored, from_scratch
 from tortie.calc.scope import Scope
 from tortie.desired.endpoints import ENDPOINTS
 from tortie.desired.routes import ROUTES
