@@ -1,0 +1,102 @@
+"""``tortie agent``: run a node's agent, and ask the one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tortie.cli.context import settings
+from tortie.cli.output import show
+
+
+@click.group()
+def command() -> None:
+    """The agent of a node: one process that keeps its routes, rules and BGP in line with the datastore."""
+
+
+@command.command()
+@click.option(
+    "--node", metavar="NAME", help="This node's name.  [env: NODENAME, HOSTNAME; default: the host's]"
+)
+@click.option(
+    "--run-dir", metavar="DIR", help="Sockets and locks.  [env: TORTIE_RUN_DIR; default: /run/tortie]"
+)
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    help="What outlives a start.  [env: TORTIE_STATE_DIR; default: /var/lib/tortie]",
+)
+@click.option(
+    "--log-level",
+    metavar="LEVEL",
+    help="debug, info, warning, error.  [env: TORTIE_LOG_LEVEL; default: info]",
+)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), help="[env: TORTIE_LOG_FORMAT; default: text]"
+)
+@click.option("--hang-calculation-after", metavar="SECONDS", hidden=True)
+@click.option("--hang-dataplane-after", metavar="SECONDS", hidden=True)
+def run(
+    node: str | None,
+    run_dir: str | None,
+    state_dir: str | None,
+    log_level: str | None,
+    log_format: str | None,
+    hang_calculation_after: str | None,
+    hang_dataplane_after: str | None,
+) -> None:
+    """Run this node's agent until it is stopped (SIGTERM). What is in the kernel stays when it ends."""
+    from tortie.agent.config import load
+    from tortie.agent.main import run as run_agent
+
+    chosen = settings()
+    options = {
+        "NODENAME": node,
+        "TORTIE_RUN_DIR": run_dir,
+        "TORTIE_STATE_DIR": state_dir,
+        "TORTIE_LOG_LEVEL": log_level,
+        "TORTIE_LOG_FORMAT": log_format,
+        "TORTIE_DATASTORE": chosen.datastore,
+        "FELIX_DEBUGSIMULATECALCGRAPHHANGAFTER": hang_calculation_after,
+        "FELIX_DEBUGSIMULATEDATAPLANEHANGAFTER": hang_dataplane_after,
+    }
+    config = load(
+        os.environ,
+        file=Path(chosen.config) if chosen.config else None,
+        options={name: value for name, value in options.items() if value},
+    )
+    raise SystemExit(asyncio.run(run_agent(config)))
+
+
+@command.command()
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")
+def status(output: str | None) -> None:
+    """Whether this host's agent is well, and what it cannot do. Exit code 1 when it is not ready."""
+    from tortie.admin.client import AdminClient
+    from tortie.admin.fleet import own_socket
+
+    answer: dict[str, Any] = AdminClient(own_socket()).call_sync("status")
+    if output:
+        show(answer, output)
+    else:
+        _print(answer)
+    if not answer["ready"]:
+        raise SystemExit(1)
+
+
+def _print(answer: dict[str, Any]) -> None:
+    state = "ready" if answer["ready"] else f"not ready: {answer['reason']}"
+    click.echo(f"node {answer['node']}: agent pid {answer['pid']}, version {answer['version']}, {state}")
+    click.echo(f"datastore: {answer['datastore']['url']}, {answer['datastore']['state']}")
+    click.echo(f"in sync: {'yes' if answer['in_sync'] else 'no'}, generation {answer['generation']}")
+    for loop in answer["loops"]:
+        said = "ok" if loop["ready"] else loop["reason"]
+        click.echo(f"  {loop['name']:<28} {said}")
+    for problem in answer["problems"]:
+        click.echo(f"invalid: {problem['subject']}: {problem['field']}: {problem['reason']}")
+    for failed in answer["failed"]:
+        click.echo(f"failed: {failed['table']} {failed['key']}: {failed['error']}")
