@@ -17,8 +17,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-import structlog
-
 from tortie.aio.tasks import Group
 from tortie.cni import frames
 from tortie.cni.config import NetConf
@@ -29,8 +27,9 @@ from tortie.cni.result import Result
 from tortie.cni.result import render as render_result
 from tortie.cni.versions import INSTALLED
 from tortie.errors import TortieError, UsageError
+from tortie.observe import log
 
-_log = structlog.get_logger("cni")
+_log = log.get("cni")
 
 MAX_CONVERSATIONS = 512
 MAX_REQUESTS_AT_ONCE = 64

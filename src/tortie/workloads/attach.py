@@ -10,8 +10,6 @@ import asyncio
 import dataclasses
 import datetime
 
-import structlog
-
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import both, unless
 from tortie.cni.errors import CNIError, Code
@@ -20,6 +18,7 @@ from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, Resul
 from tortie.cni.result import parse as parse_result
 from tortie.kernel.pod_link import HOST_MAC
 from tortie.net.addresses import Address, Interface
+from tortie.observe import log
 from tortie.resources.resource import ResourceKey, Revision
 from tortie.workloads.addresses import AddressSource, Assigned, source_of
 from tortie.workloads.endpoint import attributes_of, build_endpoint, profiles_of
@@ -28,7 +27,7 @@ from tortie.workloads.means import Delegate, Means, passing
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes, read_wishes
 
-_log = structlog.get_logger("workloads")
+_log = log.get("workloads")
 
 UNDO_SECONDS = 20.0
 

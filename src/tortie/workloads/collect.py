@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-import structlog
-
 from tortie.datastore.store import Store
 from tortie.desired.endpoints import EndpointKey, EndpointRow
 from tortie.errors import NotFound, TortieError
+from tortie.observe import log
 from tortie.resources.resource import Put, Resource, ResourceKey
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.endpoint import NETWORK_ANNOTATION, belongs_to
@@ -19,7 +18,7 @@ from tortie.workloads.locks import Locks
 from tortie.workloads.means import Means
 from tortie.workloads.sandbox import Sandbox
 
-_log = structlog.get_logger("workloads")
+_log = log.get("workloads")
 
 LOOK_SECONDS = 10.0
 GRACE_SECONDS = 15.0
