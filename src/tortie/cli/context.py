@@ -28,7 +28,7 @@ class Settings:
         """The datastore that was chosen, open; an SQLite file is made on first use."""
         from tortie.datastore.open import open_store
 
-        store = await open_store(self.datastore, config=self.config)
+        store = open_store(self.datastore, config=self.config)
         try:
             yield store
         finally:
