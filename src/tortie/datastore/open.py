@@ -51,6 +51,8 @@ def open_keyvalue(url: str | None = None, *, config: str | None = None) -> KeyVa
         return _sqlite(address, parameters)
     if scheme == "etcd":
         return _etcd(address, parameters, settings)
+    if scheme == "etcd+unix":
+        return _etcd(address, parameters, settings, unix=True)
     raise UsageError(f"the datastore {redacted(chosen)!r} has an unknown scheme: {_FORMS}")
 
 
@@ -118,7 +120,10 @@ def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
     )
 
 
-def _etcd(address: str, parameters: Mapping[str, str], config: Mapping[str, Any]) -> KeyValue:
+def _etcd(
+    address: str, parameters: Mapping[str, str], config: Mapping[str, Any], *, unix: bool = False
+) -> KeyValue:
+    """``unix``: the address is the path of a socket, as a lab's etcd offers one."""
     # The one door to grpc: what runs on SQLite never loads it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -147,7 +152,11 @@ def _etcd(address: str, parameters: Mapping[str, str], config: Mapping[str, Any]
             raise UsageError(
                 f"the password file {settings['password_file']} cannot be read: {error.strerror}"
             ) from error
-    endpoints = tuple(_endpoint(host.strip()) for host in hosts.rstrip("/").split(","))
+    endpoints = (
+        (f"unix:{address}",)
+        if unix
+        else tuple(_endpoint(host.strip()) for host in hosts.rstrip("/").split(","))
+    )
     return EtcdKeyValue(
         EtcdOptions(
             endpoints=endpoints,
