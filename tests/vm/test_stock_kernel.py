@@ -1,0 +1,37 @@
+"""The QEMU lane: a stock Debian kernel has what this machine's kernel may lack, and a job's exit code comes back."""
+
+from __future__ import annotations
+
+from tests.vm import machine
+
+IPIP = """
+set -e
+ip netns add left; ip netns add right
+ip link add name veth1 netns left type veth peer name veth2 netns right
+for side in left:veth1:1:2 right:veth2:2:1; do
+    IFS=: read name link own other <<EOF
+$side
+EOF
+    ip -n $name addr add 172.30.0.$own/24 dev $link
+    ip -n $name link set $link up
+    ip -n $name link add tunl7 type ipip local 172.30.0.$own remote 172.30.0.$other
+    ip -n $name addr add 10.65.0.$own/32 dev tunl7
+    ip -n $name link set tunl7 up
+    ip -n $name route add 10.65.0.$other/32 dev tunl7
+done
+ip netns exec left ping -c 1 -W 10 10.65.0.2
+exit 7
+"""
+
+
+def test_the_ipip_module_carries_packets_and_the_exit_code_comes_back() -> None:
+    ran = machine.run(IPIP, modules=["ipip", "veth"])
+    assert ran.status == 7, ran.output
+    assert "1 packets received" in ran.output
+
+
+def test_nftables_runs_there() -> None:
+    job = "nft add table inet t && nft add chain inet t c '{ type filter hook input priority 0; }' && nft list ruleset"
+    ran = machine.run(job, modules=["nf_tables", "nf_conntrack"])
+    assert ran.status == 0, ran.output
+    assert "hook input priority filter" in ran.output
