@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
+from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 CLUSTER_INFORMATION = Kind(CALICO, "ClusterInformation")
@@ -21,7 +25,15 @@ class ClusterInformationSpec(Spec, frozen=True):
     cnx_version: str = ""
 
 
+def validate(information: Resource[Any]) -> list[InvalidResource]:
+    """There is one."""
+    found = Findings(information)
+    found.one_of("metadata.name", information.key.name, ("default",))
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
     kind=CLUSTER_INFORMATION,
     plural="clusterinformations",
     spec=ClusterInformationSpec,

@@ -5,11 +5,16 @@ Typed are the fields that Tortie reads; Calico's others are known by name, carri
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import msgspec
 
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
+from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 FELIX_CONFIGURATION = Kind(CALICO, "FelixConfiguration")
@@ -131,7 +136,109 @@ CARRIED = frozenset(
 )
 """Calico's other fields: accepted, stored and shown."""
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "defaultEndpointToHostAction": ("Drop", "Accept", "Return"),
+    "natOutgoingExclusions": ("IPPoolsOnly", "IPPoolsAndHostIPs"),
+    "ipForwarding": ("Enabled", "Disabled"),
+    "workloadSourceSpoofing": ("Any", "Disabled"),
+    "routeSource": ("CalicoIPAM", "WorkloadIPs"),
+    "serviceLoopPrevention": ("Drop", "Reject", "Disabled"),
+    "nftablesMode": ("Auto", "Enabled", "Disabled"),
+    "nftablesFilterAllowAction": ("Accept", "Return"),
+    "nftablesFilterDenyAction": ("Drop", "Reject"),
+    "nftablesMangleAllowAction": ("Accept", "Return"),
+    "logSeverityScreen": ("Trace", "Debug", "Info", "Warning", "Error", "Fatal"),
+    "logSeverityFile": ("Trace", "Debug", "Info", "Warning", "Error", "Fatal"),
+    "logSeveritySys": ("Trace", "Debug", "Info", "Warning", "Error", "Fatal"),
+}
+"""Upper and lower case do not matter, as in Calico."""
+
+RANGES: dict[str, tuple[int, int]] = {
+    "deviceRouteProtocol": (0, 255),
+    "prometheusMetricsPort": (1, 65535),
+    "healthPort": (1, 65535),
+    "vxlanPort": (1, 65535),
+    "vxlanVNI": (1, 2**24 - 1),
+    "ipipMTU": (0, 65535),
+    "vxlanMTU": (0, 65535),
+    "vxlanMTUV6": (0, 65535),
+    "wireguardMTU": (0, 65535),
+    "wireguardMTUV6": (0, 65535),
+    "nftablesMarkMask": (1, 2**32 - 1),
+    "ipv4NormalRoutePriority": (1, 2147483646),
+    "ipv4ElevatedRoutePriority": (1, 2147483646),
+    "ipv6NormalRoutePriority": (1, 2147483646),
+    "ipv6ElevatedRoutePriority": (1, 2147483646),
+}
+
+DURATIONS = (
+    "routeRefreshInterval",
+    "interfaceRefreshInterval",
+    "nftablesRefreshInterval",
+    "endpointReportingDelay",
+    "reportingInterval",
+    "reportingTTL",
+    "netlinkTimeout",
+    "dataplaneWatchdogTimeout",
+)
+
+_INTERFACES = re.compile(r"[a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*")
+_PORT_RANGE = re.compile(r"([0-9]{1,5})(:([0-9]{1,5}))?")
+
+
+def validate(configuration: Resource[Any]) -> list[InvalidResource]:
+    """Choices, ranges, durations and patterns of the fields that Tortie reads."""
+    spec: FelixConfigurationSpec = configuration.spec
+    found = Findings(configuration)
+    name = configuration.key.name
+    found.subdomain("metadata.name", name)
+    if name and name != "default" and not name.startswith("node.") and not spec.node_selector:
+        found.add(
+            "metadata.name", name, "is neither default nor node.<name>, and there is no spec.nodeSelector"
+        )
+    values = dict(zip(spec.__struct_encode_fields__, msgspec.structs.astuple(spec), strict=True))
+    for field, choices in CHOICES.items():
+        value = values[field]
+        if value and value.lower() not in {choice.lower() for choice in choices}:
+            found.add(f"spec.{field}", value, f"is not one of {', '.join(choices)}")
+    for field, (low, high) in RANGES.items():
+        found.between(f"spec.{field}", values[field], low, high)
+    for field in DURATIONS:
+        found.duration(f"spec.{field}", values[field])
+    if spec.interface_prefix is not None and not _INTERFACES.fullmatch(spec.interface_prefix):
+        found.add("spec.interfacePrefix", spec.interface_prefix, "is not the beginning of an interface name")
+    found.regex("spec.mtuIfacePattern", spec.mtu_iface_pattern)
+    found.address("spec.natOutgoingAddress", spec.nat_outgoing_address or "", 4)
+    found.address("spec.deviceRouteSourceAddress", spec.device_route_source_address or "", 4)
+    found.address("spec.deviceRouteSourceAddressIPv6", spec.device_route_source_address_ipv6 or "", 6)
+    found.selector("spec.nodeSelector", spec.node_selector)
+    if spec.nat_port_range is not None and not _is_port_range(str(spec.nat_port_range)):
+        found.add("spec.natPortRange", spec.nat_port_range, "is not a range of ports such as 32768:65535")
+    for field, ports in (
+        ("failsafeInboundHostPorts", spec.failsafe_inbound_host_ports),
+        ("failsafeOutboundHostPorts", spec.failsafe_outbound_host_ports),
+    ):
+        for index, port in enumerate(ports or ()):
+            at = f"spec.{field}[{index}]"
+            found.one_of(f"{at}.protocol", port.protocol.lower(), ("tcp", "udp"))
+            found.between(f"{at}.port", port.port, 0, 65535)
+            if port.net:
+                found.prefix(f"{at}.net", port.net, masked=False)
+    for index, net in enumerate(spec.external_nodes_list or ()):
+        found.prefix(f"spec.externalNodesList[{index}]", net, masked=False)
+    return found.found
+
+
+def _is_port_range(text: str) -> bool:
+    match = _PORT_RANGE.fullmatch(text)
+    if match is None:
+        return False
+    low, high = int(match[1]), int(match[3] or match[1])
+    return 0 <= low <= high <= 65535
+
+
 INFO = KindInfo(
+    validate=validate,
     known=CARRIED,
     kind=FELIX_CONFIGURATION,
     plural="felixconfigurations",

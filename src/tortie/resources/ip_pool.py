@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.net.addresses import Interface, Prefix
+from tortie.resources.findings import Findings, canonical_prefix
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
+from tortie.resources.node import NODE
+from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec, written
 
 IP_POOL = Kind(CALICO, "IPPool")
@@ -31,7 +40,122 @@ class IPPoolSpec(Spec, frozen=True):
         return self.block_size or (122 if ":" in self.cidr else 26)
 
 
+MODES = ("Never", "Always", "CrossSubnet")
+USES = ("Workload", "Tunnel", "LoadBalancer")
+BLOCK_SIZES = {4: (20, 32), 6: (116, 128)}
+LINK_LOCAL = (Prefix.parse("169.254.0.0/16"), Prefix.parse("fe80::/10"))
+
+
+def validate(pool: Resource[Any]) -> list[InvalidResource]:
+    """Calico's rules for one pool by itself."""
+    spec: IPPoolSpec = pool.spec
+    found = Findings(pool)
+    found.subdomain("metadata.name", pool.key.name)
+    cidr = found.prefix("spec.cidr", spec.cidr) if found.required("spec.cidr", spec.cidr) else None
+    found.one_of("spec.ipipMode", spec.ipip_mode, MODES)
+    found.one_of("spec.vxlanMode", spec.vxlan_mode, MODES)
+    found.one_of("spec.assignmentMode", spec.assignment_mode, ("Automatic", "Manual"))
+    found.selector("spec.nodeSelector", spec.node_selector)
+    found.selector("spec.namespaceSelector", spec.namespace_selector)
+    ipip, vxlan = spec.ipip_mode not in ("", "Never"), spec.vxlan_mode not in ("", "Never")
+    if ipip and vxlan:
+        found.add(
+            "spec.ipipMode", spec.ipip_mode, "is not Never while spec.vxlanMode is not Never: choose one"
+        )
+    for index, use in enumerate(spec.allowed_uses):
+        found.one_of(f"spec.allowedUses[{index}]", use, USES)
+    if "LoadBalancer" in spec.allowed_uses and len(set(spec.allowed_uses)) > 1:
+        found.add("spec.allowedUses", ", ".join(spec.allowed_uses), "mixes LoadBalancer with other uses")
+    if cidr is None:
+        return found.found
+    low, high = BLOCK_SIZES[cidr.version]
+    found.between("spec.blockSize", spec.block_size, low, high)
+    if cidr.length > spec.block_length:
+        found.add("spec.cidr", spec.cidr, f"is smaller than a block (spec.blockSize is {spec.block_length})")
+    for reserved in LINK_LOCAL:
+        if cidr.overlaps(reserved):
+            found.add("spec.cidr", spec.cidr, f"overlaps the link-local addresses {reserved}")
+    if cidr.version == 6 and ipip:
+        found.add("spec.ipipMode", spec.ipip_mode, "is not possible for an IPv6 pool")
+    return found.found
+
+
+def normalise(pool: Resource[Any]) -> Resource[Any]:
+    """The CIDR in its canonical form, the block size filled in."""
+    spec: IPPoolSpec = pool.spec
+    return pool.with_spec(
+        msgspec.structs.replace(
+            spec,
+            cidr=canonical_prefix(spec.cidr),
+            block_size=spec.block_size if spec.block_size is not None else spec.block_length,
+            node_selector=spec.node_selector or "all()",
+            ipip_mode=spec.ipip_mode or "Never",
+            vxlan_mode=spec.vxlan_mode or "Never",
+            assignment_mode=spec.assignment_mode or "Automatic",
+            allowed_uses=spec.allowed_uses or ("Workload", "Tunnel"),
+        )
+    )
+
+
+def changes(old: Resource[Any], new: Resource[Any]) -> list[InvalidResource]:
+    """Blocks are cut from the pool once and for all, so neither its CIDR nor their size may change."""
+    was, now = old.spec, new.spec
+    found: list[InvalidResource] = []
+    for field, before, after in (
+        ("spec.cidr", canonical_prefix(was.cidr), canonical_prefix(now.cidr)),
+        ("spec.blockSize", was.block_length, now.block_length),
+    ):
+        if before != after:
+            rule = f"differs from the stored {before}, and cannot change: make a new pool"
+            found.append(InvalidResource(field, after, rule, str(new.key), str(new.origin or "")))
+    return found
+
+
+def among(pool: Resource[Any], others: Sequence[Resource[Any]]) -> list[InvalidResource]:
+    """Overlaps with other pools and with the networks that nodes stand in; each names both sides."""
+    try:
+        cidr = Prefix.parse(pool.spec.cidr)
+    except ValueError:
+        return []
+    found: list[InvalidResource] = []
+    for other in others:
+        if other.key != pool.key:
+            found.extend(
+                InvalidResource(
+                    "spec.cidr", pool.spec.cidr, f"overlaps {what}", str(pool.key), str(pool.origin or "")
+                )
+                for what in overlapping(cidr, other)
+            )
+    return found
+
+
+def overlapping(cidr: Prefix, other: Resource[Any]) -> list[str]:
+    """What of a pool or a node overlaps the CIDR, in words."""
+    if other.key.kind == IP_POOL:
+        try:
+            theirs = Prefix.parse(other.spec.cidr)
+        except ValueError:
+            return []
+        return [f"{other.key} ({theirs})"] if cidr.overlaps(theirs) else []
+    if other.key.kind != NODE or other.spec.bgp is None:
+        return []
+    words: list[str] = []
+    for text in (other.spec.bgp.ipv4_address, other.spec.bgp.ipv6_address):
+        try:
+            network = Interface.parse(text).network
+        except ValueError:
+            continue
+        if cidr.overlaps(network):
+            words.append(f"the network of {other.key} ({text})")
+    return words
+
+
 INFO = KindInfo(
+    validate=validate,
+    normalise=normalise,
+    changes=changes,
+    needs=(IP_POOL, NODE),
+    among=among,
     kind=IP_POOL,
     plural="ippools",
     spec=IPPoolSpec,

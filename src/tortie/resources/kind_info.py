@@ -23,6 +23,14 @@ def _nothing_wrong(_: Resource[Any]) -> list[InvalidResource]:
     return []
 
 
+def _may_change(_old: Resource[Any], _new: Resource[Any]) -> list[InvalidResource]:
+    return []
+
+
+def _fits_in(_resource: Resource[Any], _others: Sequence[Resource[Any]]) -> list[InvalidResource]:
+    return []
+
+
 def _as_is(resource: Resource[Any]) -> Resource[Any]:
     return resource
 
@@ -52,6 +60,12 @@ class KindInfo:
     columns: Sequence[Column[Resource[Any]]] = (NAME,)
     validate: Callable[[Resource[Any]], list[InvalidResource]] = _nothing_wrong
     normalise: Callable[[Resource[Any]], Resource[Any]] = _as_is
+    changes: Callable[[Resource[Any], Resource[Any]], list[InvalidResource]] = _may_change
+    """What is wrong with replacing the first by the second: fields that may not change."""
+    needs: tuple[Kind, ...] = ()
+    """Kinds whose resources ``among`` looks at."""
+    among: Callable[[Resource[Any], Sequence[Resource[Any]]], list[InvalidResource]] = _fits_in
+    """What is wrong with the resource among those of the kinds that it ``needs``."""
     known: frozenset[str] = frozenset()
     """Names of spec fields that exist and that we only carry along."""
     open: bool = False

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings, canonical_as_number, canonical_interface
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
+from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 NODE = Kind(CALICO, "Node")
@@ -59,7 +64,74 @@ class NodeSpec(Spec, frozen=True):
     interfaces: tuple[Any, ...] = ()
 
 
+def validate(node: Resource[Any]) -> list[InvalidResource]:
+    """Names, AS number and every address."""
+    spec: NodeSpec = node.spec
+    found = Findings(node)
+    found.subdomain("metadata.name", node.key.name)
+    if spec.bgp is not None:
+        bgp = spec.bgp
+        found.as_number("spec.bgp.asNumber", bgp.as_number)
+        for field, value, version in (
+            ("ipv4Address", bgp.ipv4_address, 4),
+            ("ipv6Address", bgp.ipv6_address, 6),
+            ("interfaceIPv4Address", bgp.interface_ipv4_address, 4),
+            ("interfaceIPv6Address", bgp.interface_ipv6_address, 6),
+        ):
+            found.interface(f"spec.bgp.{field}", value, version)
+        found.address("spec.bgp.ipv4IPIPTunnelAddr", bgp.ipv4_ipip_tunnel_addr, 4)
+        found.address("spec.bgp.routeReflectorClusterID", bgp.route_reflector_cluster_id, 4)
+    found.address("spec.ipv4VXLANTunnelAddr", spec.ipv4_vxlan_tunnel_addr, 4)
+    found.address("spec.ipv6VXLANTunnelAddr", spec.ipv6_vxlan_tunnel_addr, 6)
+    found.mac("spec.vxlanTunnelMACAddr", spec.vxlan_tunnel_mac_addr)
+    found.mac("spec.vxlanTunnelMACAddrV6", spec.vxlan_tunnel_mac_addr_v6)
+    if spec.wireguard is not None:
+        found.address("spec.wireguard.interfaceIPv4Address", spec.wireguard.interface_ipv4_address, 4)
+        found.address("spec.wireguard.interfaceIPv6Address", spec.wireguard.interface_ipv6_address, 6)
+    for index, each in enumerate(spec.addresses):
+        if found.required(f"spec.addresses[{index}].address", each.address):
+            found.prefix(f"spec.addresses[{index}].address", each.address, masked=False)
+    return found.found
+
+
+def normalise(node: Resource[Any]) -> Resource[Any]:
+    """Addresses and AS number in their canonical form."""
+    spec: NodeSpec = node.spec
+    if spec.bgp is None:
+        return node
+    bgp = msgspec.structs.replace(
+        spec.bgp,
+        as_number=canonical_as_number(spec.bgp.as_number),
+        ipv4_address=canonical_interface(spec.bgp.ipv4_address),
+        ipv6_address=canonical_interface(spec.bgp.ipv6_address),
+    )
+    return node.with_spec(msgspec.structs.replace(spec, bgp=bgp))
+
+
+def among(node: Resource[Any], others: Sequence[Resource[Any]]) -> list[InvalidResource]:
+    """Two nodes cannot have one address."""
+    spec: NodeSpec = node.spec
+    if spec.bgp is None:
+        return []
+    found: list[InvalidResource] = []
+    for other in others:
+        if other.key.kind != NODE or other.key == node.key or other.spec.bgp is None:
+            continue
+        for field, ours, theirs in (
+            ("spec.bgp.ipv4Address", spec.bgp.ipv4_address, other.spec.bgp.ipv4_address),
+            ("spec.bgp.ipv6Address", spec.bgp.ipv6_address, other.spec.bgp.ipv6_address),
+        ):
+            if ours and ours.partition("/")[0] == theirs.partition("/")[0]:
+                rule = f"is also the address of {other.key}"
+                found.append(InvalidResource(field, ours, rule, str(node.key), str(node.origin or "")))
+    return found
+
+
 INFO = KindInfo(
+    validate=validate,
+    normalise=normalise,
+    needs=(NODE,),
+    among=among,
     kind=NODE,
     plural="nodes",
     spec=NodeSpec,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CORE, NAME, NAMESPACE, KindInfo
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
@@ -42,7 +44,24 @@ def _status(pod: Resource[Any], name: str) -> object:
     return pod.status.get(name) if isinstance(pod.status, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
+def validate(pod: Resource[Any]) -> list[InvalidResource]:
+    """Names and ports."""
+    found = Findings(pod)
+    found.subdomain("metadata.name", pod.key.name)
+    found.dns_label("metadata.namespace", pod.key.within)
+    found.required("metadata.namespace", pod.key.within)
+    found.subdomain("spec.serviceAccountName", pod.spec.service_account_name)
+    for at, container in enumerate(pod.spec.containers):
+        for index, port in enumerate(container.ports):
+            field = f"spec.containers[{at}].ports[{index}]"
+            found.port(f"{field}.containerPort", port.container_port)
+            found.between(f"{field}.hostPort", port.host_port, 0, 65535)
+            found.one_of(f"{field}.protocol", port.protocol, ("TCP", "UDP", "SCTP"))
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
     kind=POD,
     version="v1",
     plural="pods",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
-from tortie.resources.rules import Rule
+from tortie.resources.resource import Kind, Resource
+from tortie.resources.rules import Rule, check_rule
 from tortie.resources.spec import Spec
 
 PROFILE = Kind(CALICO, "Profile")
@@ -19,7 +23,18 @@ class ProfileSpec(Spec, frozen=True):
     labels_to_apply: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
 
+def validate(profile: Resource[Any]) -> list[InvalidResource]:
+    """The name, and the shape of every rule."""
+    found = Findings(profile)
+    found.subdomain("metadata.name", profile.key.name)
+    for direction, each in (("ingress", profile.spec.ingress), ("egress", profile.spec.egress)):
+        for index, rule in enumerate(each):
+            check_rule(found, f"spec.{direction}[{index}]", rule)
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
     kind=PROFILE,
     plural="profiles",
     spec=ProfileSpec,

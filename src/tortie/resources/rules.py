@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tortie.resources.findings import Findings
 from tortie.resources.spec import Spec
 
 
@@ -58,3 +59,24 @@ class Rule(Spec, frozen=True):
     destination: EntityRule = EntityRule()
     http: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+
+
+ACTIONS = ("Allow", "Deny", "Log", "Pass")
+
+
+def check_rule(found: Findings, at: str, rule: Rule) -> None:
+    """What can be said of one rule without knowing where it stands."""
+    if found.required(f"{at}.action", rule.action):
+        found.one_of(f"{at}.action", rule.action, ACTIONS)
+    if rule.ip_version not in (None, 4, 6):
+        found.add(f"{at}.ipVersion", rule.ip_version, "is not 4 or 6")
+    for side, entity in (("source", rule.source), ("destination", rule.destination)):
+        for field, nets in (("nets", entity.nets), ("notNets", entity.not_nets)):
+            for index, net in enumerate(nets):
+                found.prefix(f"{at}.{side}.{field}[{index}]", net, masked=False)
+        for field, selector in (
+            ("selector", entity.selector),
+            ("notSelector", entity.not_selector),
+            ("namespaceSelector", entity.namespace_selector),
+        ):
+            found.selector(f"{at}.{side}.{field}", selector)
