@@ -22,6 +22,7 @@ from tortie.cni.result import Result, ResultAddress, ResultInterface
 from tortie.errors import AddressesExhausted, StoreUnavailable, UsageError
 from tortie.net.addresses import Interface
 
+OWN_NAMESPACE = Path("/proc/self/ns/net").stat()
 RESULT = Result(
     interfaces=(ResultInterface(name="cali1"), ResultInterface(name="eth0", sandbox="/proc/self/ns/net")),
     ips=(ResultAddress(address=Interface.parse("10.65.0.1/32"), interface=1),),
@@ -131,7 +132,7 @@ async def test_an_add_is_handed_on_with_its_namespace(served: Served) -> None:
     status, result = await served.call("ADD")
     assert status == 0
     assert result["ips"] == [{"address": "10.65.0.1/32", "interface": 1}]
-    seen, own = served.handler.namespaces[0], Path("/proc/self/ns/net").stat()
+    seen, own = served.handler.namespaces[0], OWN_NAMESPACE
     assert seen is not None
     assert (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino)
     assert served.handler.asked == ["ADD c1"]
@@ -139,14 +140,15 @@ async def test_an_add_is_handed_on_with_its_namespace(served: Served) -> None:
 
 
 async def test_each_command_reaches_its_method(served: Served) -> None:
-    previous = {"cniVersion": "1.1.0", "interfaces": [], "ips": []}
+    previous: dict[str, Any] = {"cniVersion": "1.1.0", "interfaces": [], "ips": []}
     alive = [{"containerID": "c9", "ifname": "eth0"}]
-    for command, more in (
+    calls: list[tuple[str, dict[str, Any]]] = [
         ("DEL", {}),
         ("CHECK", {"prevResult": previous}),
         ("GC", {"cni.dev/valid-attachments": alive}),
         ("STATUS", {}),
-    ):
+    ]
+    for command, more in calls:
         assert await served.call(command, cniVersion="1.1.0", **more) == (0, {})
     assert [asked.split()[0] for asked in served.handler.asked] == ["DEL", "CHECK", "GC", "STATUS"]
     assert "c9" in served.handler.asked[2]
