@@ -6,11 +6,16 @@ with ``-`` for ``/``: ``10.65.0.0-26``. Stored bare: only ``state`` and ``delete
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings, canonical_prefix
 from tortie.resources.kind_info import CALICO, KindInfo
-from tortie.resources.resource import Kind, ResourceKey
+from tortie.resources.resource import Kind, Resource, ResourceKey
 from tortie.resources.spec import Spec, written
 
 BLOCK_AFFINITY = Kind(CALICO, "BlockAffinity")
@@ -57,7 +62,27 @@ def _trim(spec: BlockAffinitySpec) -> BlockAffinitySpec:
     return BlockAffinitySpec(state=spec.state, deleted=spec.deleted)
 
 
+def _key_of(name: str, spec: Mapping[str, Any]) -> ResourceKey:
+    node, cidr = str(spec.get("node") or ""), str(spec.get("cidr") or "")
+    within = VIRTUAL + node if spec.get("type") == "virtual" else node
+    return ResourceKey(BLOCK_AFFINITY, block_name(canonical_prefix(cidr)) if cidr else name, within)
+
+
+def validate(affinity: Resource[Any]) -> list[InvalidResource]:
+    """Which block, whose, and in which state."""
+    spec: BlockAffinitySpec = affinity.spec
+    found = Findings(affinity)
+    found.one_of("spec.state", spec.state, (PENDING, CONFIRMED, PENDING_DELETION))
+    found.one_of("spec.type", spec.type, ("host", "virtual"))
+    found.required("spec.node", affinity.key.within)
+    if found.required("spec.cidr", spec.cidr):
+        found.prefix("spec.cidr", spec.cidr)
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
+    key_of=_key_of,
     kind=BLOCK_AFFINITY,
     plural="blockaffinities",
     spec=BlockAffinitySpec,

@@ -20,7 +20,7 @@ from tortie.resources.resource import NOTHING, Metadata, Resource, ResourceKey, 
 from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
 
 _ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_METADATA = frozenset(
+METADATA = frozenset(
     {
         "name",
         "namespace",
@@ -56,6 +56,9 @@ def decode(
     fields = body
     raw: Any = fields.get("metadata")
     meta: dict[str, Any] = raw if is_object(raw) else {}
+    spec_fields: Any = fields.get("spec")
+    if key is None and info.key_of is not None and is_object(spec_fields):
+        key = info.key_of(str(meta.get("name") or ""), spec_fields)
     if key is None:
         name, within = meta.get("name"), meta.get("namespace")
         key = ResourceKey(
@@ -66,7 +69,7 @@ def decode(
     unknown: dict[Path, Any] = {}
     if extra := fields.keys() - _ROOT:
         unknown.update(((name,), fields[name]) for name in extra)
-    if extra := meta.keys() - _METADATA:
+    if extra := meta.keys() - METADATA:
         unknown.update((("metadata", name), meta[name]) for name in extra)
     spec = _decode_spec(info, fields.get("spec"), key, unknown)
     version: Any = meta.get("resourceVersion")

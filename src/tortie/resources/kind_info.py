@@ -72,6 +72,8 @@ class KindInfo:
     """Another's schema (Kubernetes'): fields we do not know are no mistake."""
     stored_names: Mapping[str, str] = field(default_factory=dict[str, str])
     """For a bare kind: names in storage that differ from those in the document."""
+    key_of: Callable[[str, Mapping[str, Any]], ResourceKey] | None = None
+    """For a kind whose key is not its name and namespace: the key that follows from the name and the document's spec."""
     complete: Callable[[ResourceKey, Any], Any] = _spec_as_is
     """For a bare kind: adds to the spec what only its key says."""
     trim: Callable[[Any], Any] | None = None

@@ -1,0 +1,182 @@
+"""YAML and JSON text as plain values that know the line each field was written on.
+
+One text may hold several documents, and a document may be a List. Pure: the caller reads the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tortie.errors import InvalidDocument, InvalidResource
+from tortie.resources.shape import Path, dotted, is_array, is_object
+
+MAX_VALUES = 1_000_000
+"""More values than this in one text, aliases counted each time they are used, is an attack and no configuration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """One document: its value, the file it is from, and lines by dotted path, counted from 1."""
+
+    value: Any
+    file: str
+    line: int = 1
+    lines: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def line_of(self, path: str) -> int:
+        """The line of a field, or of the nearest thing around it."""
+        while path:
+            if path in self.lines:
+                return self.lines[path]
+            cut = max(path.rfind("."), path.rfind("["))
+            path = path[: max(cut, 0)]
+        return self.line
+
+    def finding(self, path: str, value: object, rule: str, key: str = "") -> InvalidResource:
+        """What is wrong with a field, with its place in the file."""
+        return InvalidResource(path, value, rule, key, f"{self.file}:{self.line_of(path)}")
+
+
+def parse(text: str, file: str) -> list[Document]:
+    """Every document of the text, Lists taken apart, empty ones left out.
+
+    Raises `InvalidDocument` for text that is neither YAML nor JSON and for a key that is given twice.
+    """
+    from ruamel.yaml import YAML  # 20 ms of import, needed by few commands
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    documents: list[Document] = []
+    try:
+        for node in YAML(typ="safe", pure=True).compose_all(text):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            if node is not None:
+                documents.extend(_Reader(file).document(node))
+    except MarkedYAMLError as error:
+        if text.lstrip().startswith("{"):
+            return _json(text, file)
+        mark: Any = getattr(error, "problem_mark", None)
+        problem: Any = getattr(error, "problem", None)
+        line: int = mark.line + 1 if mark is not None else 1
+        what = " ".join(str(problem or "cannot be read").split())
+        raise InvalidDocument(
+            [InvalidResource("(document)", None, f"is not YAML: {what}", "", f"{file}:{line}")]
+        ) from None
+    except (YAMLError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise InvalidDocument(
+            [InvalidResource("(document)", None, f"is not YAML: {what}", "", file)]
+        ) from None
+    return documents
+
+
+def _json(text: str, file: str) -> list[Document]:
+    """JSON that YAML cannot read (indented with tabs). It has no lines."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise InvalidDocument([InvalidResource(name, None, "is given twice", "", file)])
+            found[name] = value
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=once)
+    except ValueError as error:
+        raise InvalidDocument(
+            [InvalidResource("(document)", None, f"is not JSON: {error}", "", file)]
+        ) from None
+    return list(_apart(Document(value, file)))
+
+
+class _Reader:
+    """Builds plain values from one YAML document and notes where each stands."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: dict[str, int] = {}
+        self.seen = 0
+
+    def document(self, root: Any) -> Iterator[Document]:
+        value = self.value(root, ())
+        yield from _apart(Document(value, self.file, root.start_mark.line + 1, self.lines))
+
+    def fail(self, path: Path, rule: str, node: Any) -> InvalidDocument:
+        where = f"{self.file}:{node.start_mark.line + 1}"
+        return InvalidDocument([InvalidResource(dotted(path) or "(document)", None, rule, "", where)])
+
+    def value(self, node: Any, path: Path) -> Any:
+        self.seen += 1
+        if self.seen > MAX_VALUES:
+            raise self.fail(path, f"holds more than {MAX_VALUES} values", node)
+        kind = type(node).__name__
+        if kind == "ScalarNode":
+            return self.scalar(node, path)
+        if kind == "SequenceNode":
+            items: list[Any] = []
+            for index, item in enumerate(node.value):
+                self.lines[dotted((*path, index))] = item.start_mark.line + 1
+                items.append(self.value(item, (*path, index)))
+            return items
+        return self.mapping(node, path)
+
+    def mapping(self, node: Any, path: Path) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, item in node.value:
+            if str(key.tag).endswith(":merge"):
+                several = self.value(item, path)
+                for each in several if is_array(several) else [several]:
+                    merged = {**each, **merged} if is_object(each) else merged
+                continue
+            if type(key).__name__ != "ScalarNode":
+                raise self.fail(path, "has a key that is not a word", key)
+            name = str(key.value)
+            if name in fields:
+                raise self.fail((*path, name), "is given twice", key)
+            self.lines[dotted((*path, name))] = key.start_mark.line + 1
+            fields[name] = self.value(item, (*path, name))
+        return {**merged, **fields}
+
+    def scalar(self, node: Any, path: Path) -> Any:
+        text: str = node.value
+        match str(node.tag).rpartition(":")[2]:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() in ("true", "yes", "on")
+            case "int":
+                return int(
+                    text.replace("_", ""), 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10
+                )
+            case "float":
+                number = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
+                if not math.isfinite(number):
+                    raise self.fail(path, "is not a finite number", node)
+                return number
+            case "binary":
+                raise self.fail(path, "is binary, and no field is", node)
+            case _:
+                return text
+
+
+def _apart(document: Document) -> Iterator[Document]:
+    """A List's items, each as a document of its own; so too the items of a bare sequence. Nothing for null."""
+    value = document.value
+    items, prefix = value, ""
+    if is_object(value) and isinstance(value.get("kind"), str) and value["kind"].endswith("List"):
+        items, prefix = value.get("items"), "items"
+        if items is None:
+            return
+    if is_array(items):
+        for index, item in enumerate(items):
+            at = f"{prefix}[{index}]"
+            beneath = (f"{at}.", f"{at}[")
+            lines = document.lines.items()
+            inside = {path[len(at) :].lstrip("."): line for path, line in lines if path.startswith(beneath)}
+            yield from _apart(Document(item, document.file, document.line_of(at), inside))
+    elif value is not None:
+        yield document

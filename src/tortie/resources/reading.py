@@ -1,0 +1,171 @@
+"""From text that a user wrote to resources that may be stored: everything wrong with it at once, or all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from tortie.errors import InvalidDocument, InvalidResource, SelectorSyntaxError
+from tortie.resources import codec, registry
+from tortie.resources.documents import Document, parse
+from tortie.resources.kind_info import KindInfo
+from tortie.resources.resource import Origin, Resource, ResourceKey
+from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
+
+ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+METADATA = codec.METADATA | {"generation", "managedFields", "selfLink", "deletionGracePeriodSeconds"}
+
+
+def read(
+    text: str, file: str, *, namespace: str = "default", allow_unknown: bool = False
+) -> list[Resource[Any]]:
+    """The resources of a YAML or JSON text, with defaults filled in, validated one by one.
+
+    ``namespace`` is for those that name none. Raises `InvalidDocument` with all findings, each with file and line.
+    """
+    resources: list[Resource[Any]] = []
+    findings: list[InvalidResource] = []
+    for document in parse(text, file):
+        try:
+            resources.append(_resource(document, namespace, allow_unknown))
+        except InvalidDocument as error:
+            findings.extend(error.findings)
+    if findings:
+        raise InvalidDocument(findings)
+    return resources
+
+
+def refuse_duplicates(resources: Iterable[Resource[Any]]) -> None:
+    """Raises `InvalidDocument` when two of them have one key."""
+    first: dict[ResourceKey, Resource[Any]] = {}
+    findings: list[InvalidResource] = []
+    for each in resources:
+        if each.key in first:
+            rule = f"stands twice, first at {first[each.key].origin}"
+            findings.append(
+                InvalidResource("metadata.name", each.key.name, rule, str(each.key), str(each.origin))
+            )
+        first.setdefault(each.key, each)
+    if findings:
+        raise InvalidDocument(findings)
+
+
+def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resource[Any]:
+    info = _kind(document)
+    value: dict[str, Any] = codec.without_nulls(document.value)
+    findings = [] if allow_unknown or info.open else list(_unknown(document, value, info))
+    wrong_types = list(_types(document, value, info))
+    if wrong_types:
+        raise InvalidDocument([*findings, *wrong_types])
+    try:
+        resource = codec.decode(info, value)
+    except InvalidResource as error:
+        raise InvalidDocument([*findings, _placed(error, document)]) from None
+    if info.namespaced and not resource.key.within:
+        resource = replace(resource, key=resource.key._replace(within=namespace))
+    resource = replace(info.normalise(resource), origin=Origin(document.file, document.line))
+    findings += [
+        *_scope(document, value, info),
+        *(_placed(each, document) for each in info.validate(resource)),
+    ]
+    if findings:
+        raise InvalidDocument(findings)
+    return resource
+
+
+def _kind(document: Document) -> KindInfo:
+    value = document.value
+    if not is_object(value):
+        raise InvalidDocument([document.finding("(document)", None, "is not a mapping of fields")])
+    findings = [
+        document.finding(name, value.get(name), "is required")
+        for name in ("apiVersion", "kind")
+        if not isinstance(value.get(name), str)
+    ]
+    if findings:
+        raise InvalidDocument(findings)
+    info = registry.by_document(value["apiVersion"], value["kind"])
+    if info is None:
+        same = next((each for each in registry.KINDS if each.kind.name == value["kind"]), None)
+        if same is not None:
+            rule = f"is not the version of {value['kind']}, which is {same.api_version}"
+            raise InvalidDocument([document.finding("apiVersion", value["apiVersion"], rule)])
+        kinds = ", ".join(each.kind.name for each in registry.KINDS if each.for_users)
+        raise InvalidDocument(
+            [document.finding("kind", value["kind"], f"is not a kind that Tortie has: {kinds}")]
+        )
+    if not info.for_users:
+        raise InvalidDocument(
+            [document.finding("kind", value["kind"], "is kept by IPAM; `tortie ipam` shows and changes it")]
+        )
+    return info
+
+
+def _name(document: Document, info: KindInfo) -> str:
+    metadata: Any = document.value.get("metadata")
+    name: Any = metadata.get("name") if is_object(metadata) else None
+    return f"{info.kind.name} {name}" if isinstance(name, str) else info.kind.name
+
+
+def _unknown(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
+    paths: dict[Path, Any] = {(name,): value[name] for name in value.keys() - ROOT}
+    metadata: Any = value.get("metadata")
+    if is_object(metadata):
+        paths.update({("metadata", name): metadata[name] for name in metadata.keys() - METADATA})
+    spec: Any = value.get("spec")
+    if is_object(spec):
+        unknown_in(spec, shape_of(info.spec), ("spec",), paths)
+    for path in sorted(paths, key=lambda each: document.line_of(dotted(each))):
+        if len(path) == 2 and path[0] == "spec" and path[1] in info.known:
+            continue
+        yield document.finding(dotted(path), None, "is not a known field", _name(document, info))
+
+
+def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
+    key = _name(document, info)
+    metadata: Any = value.get("metadata", {})
+    if not is_object(metadata):
+        yield document.finding("metadata", None, "is not a mapping", key)
+        return
+    for name in ("name", "namespace", "uid", "generateName"):
+        if name in metadata and not isinstance(metadata[name], str):
+            yield document.finding(f"metadata.{name}", metadata[name], "is not a string", key)
+    for name in ("labels", "annotations"):
+        pairs: Any = metadata.get(name, {})
+        if not is_object(pairs):
+            yield document.finding(f"metadata.{name}", None, "is not a mapping", key)
+            continue
+        for each, text in pairs.items():
+            if not isinstance(text, str):
+                yield document.finding(
+                    dotted(("metadata", name, each)), text, "is not a string: write it in quotes", key
+                )
+    for name in ("finalizers", "ownerReferences"):
+        if not is_array(metadata.get(name, [])):
+            yield document.finding(f"metadata.{name}", None, "is not a list", key)
+    for path, wrong, rule in type_errors(value.get("spec", {}), info.spec, ("spec",)):
+        shown = None if is_object(wrong) or is_array(wrong) else wrong
+        yield document.finding(dotted(path), shown, rule, key)
+
+
+def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
+    metadata: dict[str, Any] = value.get("metadata", {})
+    key = _name(document, info)
+    if metadata.get("namespace") and not info.namespaced:
+        rule = f"is given, but a {info.kind.name} is in no namespace"
+        yield document.finding("metadata.namespace", metadata["namespace"], rule, key)
+    if info.bare:
+        for name in ("labels", "annotations"):
+            if metadata.get(name):
+                yield document.finding(
+                    f"metadata.{name}", None, f"cannot be stored with a {info.kind.name}", key
+                )
+
+
+def _placed(error: InvalidResource, document: Document) -> InvalidResource:
+    """The same finding with the line of its own field."""
+    origin = f"{document.file}:{document.line_of(error.field)}"
+    if isinstance(error, SelectorSyntaxError):
+        return SelectorSyntaxError(error.field, error.value, error.column, error.expected, error.key, origin)
+    return InvalidResource(error.field, error.value, error.rule, error.key, origin)
