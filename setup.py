@@ -9,7 +9,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from setuptools import Command, setup
+from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
@@ -63,12 +63,16 @@ class Build(build):
 class PlatformWheel(bdist_wheel):
     """Any Python 3, but this machine's kind only: the shim is machine code."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.root_is_pure = False
-
     def get_tag(self) -> tuple[str, str, str]:
         return ("py3", "none", super().get_tag()[2])
 
 
-setup(cmdclass={"build": Build, "build_shim": BuildShim, "bdist_wheel": PlatformWheel})
+class PlatformDistribution(Distribution):
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(
+    cmdclass={"build": Build, "build_shim": BuildShim, "bdist_wheel": PlatformWheel},
+    distclass=PlatformDistribution,
+)
