@@ -28,6 +28,10 @@ HOST = "host:"
 NONE_RESERVED: frozenset[int] = frozenset()
 
 
+LONGEST_COOLDOWN_SECONDS = 1200
+"""The most that ``ipCooldownSeconds`` may be."""
+
+
 class Refusal(Enum):
     """Why a release did not happen."""
 
@@ -185,11 +189,11 @@ class Edit:
         self._block = block
         self._now = now
         self._cooldown_seconds = cooldown_seconds
-        self._allocations = list(block.allocations)
+        self._allocations: list[int | None] = list(block.allocations)
         self._unallocated = list(block.unallocated)
         self._attributes = list(block.attributes)
         self._sequences = dict(block.sequence_number_for_allocation)
-        self._affinity = block.affinity
+        self._affinity: str | None = block.affinity
         self._claimed_at = block.affinity_claim_time
         self._changed = False
         self._dropped = False
@@ -210,8 +214,8 @@ class Edit:
                 warm.add(index)
         if not warm:
             return
-        for ordinal, index in enumerate(self._allocations):
-            if index in warm:
+        for ordinal, at in enumerate(self._allocations):
+            if at in warm:
                 self._allocations[ordinal] = None
                 self._unallocated.append(ordinal)
         self._changed = self._dropped = True
@@ -260,14 +264,13 @@ class Edit:
         return True
 
     def _take(self, ordinal: int, handle: str | None, secondary: Mapping[str, str]) -> None:
-        for index, attribute in enumerate(self._attributes):
-            if (
-                attribute.handle_id == handle
-                and attribute.released_at is None
-                and attribute.secondary == secondary
-            ):
+        index = -1
+        for at, attribute in enumerate(self._attributes):
+            mine = attribute.handle_id == handle and attribute.released_at is None
+            if mine and attribute.secondary == secondary:
+                index = at
                 break
-        else:
+        if index < 0:
             index = len(self._attributes)
             self._attributes.append(BlockAttribute(handle_id=handle, secondary=dict(secondary)))
         self._allocations[ordinal] = index
@@ -322,10 +325,8 @@ class Edit:
             self._unallocated.append(ordinal)
             return
         released_at = stamp(self._now)
-        for index, attribute in enumerate(self._attributes):
-            if attribute.released_at == released_at:
-                break
-        else:
+        index = next((i for i, a in enumerate(self._attributes) if a.released_at == released_at), -1)
+        if index < 0:
             index = len(self._attributes)
             self._attributes.append(BlockAttribute(released_at=released_at))
         self._allocations[ordinal] = index
@@ -342,8 +343,8 @@ class Edit:
         found = faults(self._block)
         if not found:
             return []
-        for ordinal, index in enumerate(self._allocations):
-            if index is not None and not 0 <= index < len(self._attributes):
+        for ordinal, at in enumerate(self._allocations):
+            if at is not None and not 0 <= at < len(self._attributes):
                 self._allocations[ordinal] = None
         free = [o for o in dict.fromkeys(self._unallocated) if self._is_free(o)]
         listed = set(free)

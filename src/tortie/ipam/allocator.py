@@ -1,0 +1,521 @@
+"""Addresses for one node: assigned, released, looked up. What ADD, DEL and the tunnels call.
+
+An address belongs to a *handle*, for a pod made from its container's id, so that DEL and a retry after a crash find
+everything that an ADD took, without any memory of ours. All writes are compare-and-swaps of single resources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from tortie.aio.checkpoints import checkpoint
+from tortie.aio.tasks import Group, supervise
+from tortie.datastore.store import Store
+from tortie.errors import AddressesExhausted, AlreadyExists, Conflict, NotFound, TortieError
+from tortie.ipam import handles
+from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, holder, ordinals_of, owner
+from tortie.ipam.handles import ATTEMPTS, retry_delays
+from tortie.ipam.live_terms import LiveTerms
+from tortie.ipam.node_blocks import NodeBlocks, Room, Search
+from tortie.ipam.pools import complete_deletions
+from tortie.ipam.records import block_prefixes, find_block, find_handle
+from tortie.ipam.terms import Pool, Terms, Use, read_terms
+from tortie.ipam.writer import BlockGone, BlockWriter, Change, Stale
+from tortie.net.addresses import Address, Interface, Prefix, Version
+from tortie.observe.clock import SYSTEM, Clock
+from tortie.resources.allocation_block import AllocationBlockSpec
+from tortie.resources.ipam_handle import handle_key
+
+WRITES_AT_ONCE = 64
+"""Blocks that are written at the same time, at most."""
+
+TIDY_SECONDS = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssignRequest:
+    """``ipv4`` and ``ipv6`` are numbers of addresses; None is one if there is a pool for it. ``ipv4_pools`` and
+    ``ipv6_pools`` are names or CIDRs, and empty for every pool that selects the node and the namespace. ``max_blocks``
+    lowers the node's limit of blocks a family; 0 leaves it."""
+
+    handle: str
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    ipv4: int | None = 1
+    ipv6: int | None = 0
+    ipv4_pools: tuple[str, ...] = ()
+    ipv6_pools: tuple[str, ...] = ()
+    max_blocks: int = 0
+    use: Use = "Workload"
+    namespace_labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Assigned(NamedTuple):
+    """An address, the block it lies in, and the name of its pool (empty for one whose pool is gone)."""
+
+    address: Address
+    block: Prefix
+    pool: str
+
+    @property
+    def interface(self) -> Interface:
+        """As Calico's library returns it, with the block's length; a pod's interface gets /32 or /128."""
+        return Interface(self.address, self.block.length)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a request got: everything it asked for. Iterates over the bare addresses, IPv4 first."""
+
+    addresses: tuple[Assigned, ...]
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(each.address for each in self.addresses)
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+class Release(NamedTuple):
+    """An address to be given back, if ``handle`` has it (None: whoever has) under ``sequence`` (None: whichever)."""
+
+    address: Address
+    handle: str | None = None
+    sequence: int | None = None
+
+
+class _HandleInUse(Exception):
+    """The handle exists already: an earlier request under it did not end, or it has been answered."""
+
+
+class _NotOurs(Exception):
+    """The block belongs to another node by now."""
+
+
+@dataclass
+class _Taking:
+    """One request on its way."""
+
+    handle: str
+    attributes: Mapping[str, str]
+    handle_exists: bool = False
+    taken: list[Assigned] = field(default_factory=list[Assigned])
+
+
+class Allocator:
+    """Gives and takes addresses in the name of one node. Any number may work on one datastore, also for one node."""
+
+    def __init__(self, store: Store, node: str, *, clock: Clock = SYSTEM) -> None:
+        self.store = store
+        self.node = node
+        self._clock = clock
+        self._writes = Group(WRITES_AT_ONCE, lambda name, error: None)  # each error goes to those who wait
+        self._blocks = NodeBlocks(store, node, self._writes, clock)
+        self._live = LiveTerms(store, node)
+
+    @property
+    def conflicts(self) -> int:
+        """Block writes that had to be repeated because others were first."""
+        return self._blocks.conflicts
+
+    async def run(self) -> None:
+        """For ever: keep pools, reservations, configuration and the node's labels up to date from watches, and `tidy`.
+
+        An allocator works without it as well, but then reads them for every request.
+        """
+        await supervise({"ipam terms": self._live.run, "ipam tidy": self._tidy_now_and_then})
+
+    async def _tidy_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS * random.uniform(0.8, 1.2))  # jitter, no secret:
+            with contextlib.suppress(TortieError):  # the next round tries again
+                await self.tidy()
+
+    async def _terms(self) -> Terms:
+        return self._live.current() or await read_terms(self.store, self.node)
+
+    async def assign(self, request: AssignRequest) -> Assignment:
+        """All the addresses asked for, or none.
+
+        Asked again under the same handle it returns what the handle has and adds what is missing: a retry after a crash
+        leaves no second address. Raises `AddressesExhausted` with the reasons and `StoreError`; after the latter
+        `release_handle` gives back whatever was taken.
+        """
+        for _ in range(ATTEMPTS):
+            taking = _Taking(request.handle, request.attributes)
+            try:
+                return await self._assign(request, taking)
+            except _HandleInUse:
+                held = await self._held(request.handle)
+                if not held:
+                    # A crash between handle and block left the promise alone.
+                    await self.release_handle(request.handle)
+                    continue
+                return await self._complete(request, held)
+        raise Conflict(str(handle_key(request.handle)))
+
+    async def _complete(self, request: AssignRequest, held: list[Assigned]) -> Assignment:
+        kept: list[Assigned] = []
+        missing: dict[Version, int | None] = {4: request.ipv4, 6: request.ipv6}
+        for each in held:
+            version = each.address.version
+            wanted = missing[version]
+            if wanted is None or wanted > 0:
+                kept.append(each)
+                missing[version] = 0 if wanted is None else wanted - 1
+        if not missing[4] and not missing[6] and None not in missing.values():
+            return Assignment(tuple(kept))
+        if kept and None in missing.values():
+            missing = {version: 0 if count is None else count for version, count in missing.items()}
+        rest = replace(request, ipv4=missing[4], ipv6=missing[6])
+        taking = _Taking(request.handle, request.attributes, handle_exists=True)
+        added = await self._assign(rest, taking) if any(missing.values()) else Assignment(())
+        return Assignment(tuple(sorted((*kept, *added.addresses))))
+
+    async def _assign(self, request: AssignRequest, taking: _Taking) -> Assignment:
+        wanted: list[tuple[Version, int | None, tuple[str, ...]]] = [
+            (4, request.ipv4, request.ipv4_pools),
+            (6, request.ipv6, request.ipv6_pools),
+        ]
+        try:
+            for version, count, pools in wanted:
+                if count != 0:
+                    await self._assign_family(request, taking, version, count, pools)
+        except TortieError:
+            # Half of a dual stack is nothing. What cannot be given back now, `release_handle` gives back.
+            with contextlib.suppress(TortieError):
+                await self.release([Release(each.address, taking.handle) for each in taking.taken])
+            raise
+        if not taking.taken and (request.ipv4 is None or request.ipv6 is None):
+            raise AddressesExhausted(f"no address for {request.handle}: no pool is for node {self.node}")
+        return Assignment(tuple(taking.taken))
+
+    async def _assign_family(
+        self,
+        request: AssignRequest,
+        taking: _Taking,
+        version: Version,
+        count: int | None,
+        requested: tuple[str, ...],
+    ) -> None:
+        terms = await self._terms()
+        have = len(taking.taken)
+        pools: list[Pool] = []
+        reasons: list[str] = []
+        for _ in range(ATTEMPTS):
+            pools, reasons = terms.choose(
+                version, use=request.use, requested=requested, namespace_labels=request.namespace_labels
+            )
+            if not pools and count is None and not requested:
+                return
+            missing = (count or 1) - (len(taking.taken) - have)
+            if missing == 0:
+                return
+            search = Search(version=version, pools=pools, max_blocks=request.max_blocks)
+            found = Room(self._blocks.own_room(search, terms))
+            if found.writer is None and pools:
+                async with self._blocks.locks[version]:
+                    found.writer = self._blocks.own_room(search, terms)
+                    if found.writer is None:
+                        terms = await read_terms(self.store, self.node)
+                        pools, reasons = terms.choose(
+                            version,
+                            use=request.use,
+                            requested=requested,
+                            namespace_labels=request.namespace_labels,
+                        )
+                        search = Search(version=version, pools=pools, max_blocks=request.max_blocks)
+                        if pools:
+                            found = await self._blocks.find_room(search, terms)
+                    self._promise(found, missing, terms)
+            else:
+                self._promise(found, missing, terms)
+            if found.writer is None:
+                if self._live.current() is terms:  # never fail by what may be a moment old
+                    terms = await read_terms(self.store, self.node)
+                    if terms.choose(version, use=request.use, requested=requested)[0]:
+                        continue
+                raise AddressesExhausted(
+                    _why_none(request.handle, self.node, version, missing, pools, [*reasons, *found.reasons])
+                )
+            await self._take(found.writer, missing, taking, terms, borrowed=found.borrowed)
+        raise Conflict(f"IPv{version} blocks of node {self.node}")
+
+    @staticmethod
+    def _promise(found: Room, count: int, terms: Terms) -> None:
+        if found.writer is not None:
+            found.writer.promised += count
+
+    async def _take(
+        self, writer: BlockWriter, count: int, taking: _Taking, terms: Terms, *, borrowed: bool
+    ) -> None:
+        """Up to ``count`` addresses of this block, which have been promised already."""
+        cidr = writer.cidr
+        reserved = terms.reserved(cidr)
+        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
+
+        def take(block: AllocationBlockSpec, edit: Edit) -> list[int]:
+            if not borrowed and owner(block) != self.node:
+                raise _NotOurs if writer.fresh else Stale
+            ordinals = edit.assign(count, taking.handle, taking.attributes, reserved)
+            if len(ordinals) < count and not writer.fresh:
+                raise Stale
+            return ordinals
+
+        try:
+            await self._count_up(taking, cidr, count)
+            checkpoint("ipam.handle")
+            try:
+                ordinals = await writer.apply(take)
+            except (BlockGone, _NotOurs, Conflict):
+                ordinals = []
+                if not borrowed:
+                    self._blocks.forget(writer)
+        finally:
+            writer.promised -= count
+        pool = terms.pool_of(cidr)
+        name = pool.name if pool is not None else ""
+        taking.taken.extend(Assigned(address_at(cidr, ordinal), cidr, name) for ordinal in ordinals)
+        if len(ordinals) < count:
+            await handles.decrement(self.store, taking.handle, cidr, count - len(ordinals))
+            taking.handle_exists = bool(taking.taken)
+
+    async def _count_up(self, taking: _Taking, cidr: Prefix, count: int) -> None:
+        if taking.handle_exists:
+            await handles.increment(self.store, taking.handle, cidr, count)
+            return
+        try:
+            await handles.create(self.store, taking.handle, cidr, count)
+        except AlreadyExists:
+            raise _HandleInUse from None
+        taking.handle_exists = True
+
+    async def assign_address(self, address: Address, handle: str, attributes: Mapping[str, str]) -> Assigned:
+        """This very address. It must lie in a pool that is enabled; reservations and selectors do not matter.
+
+        Asked again under the same handle it is success. Raises `AddressesExhausted`, naming who has it.
+        """
+        terms = await read_terms(self.store, self.node)
+        pool = terms.pool_of(address)
+        if pool is None:
+            raise AddressesExhausted(f"{address} lies in no IP pool")
+        if pool.spec.disabled or pool.terminating:
+            raise AddressesExhausted(
+                f"{address} lies in pool {pool}, which is {'disabled' if pool.spec.disabled else 'being deleted'}"
+            )
+        cidr = address.prefix.supernet(max(pool.block_length, pool.cidr.length))
+        assigned = Assigned(address, cidr, pool.name)
+        for _ in range(ATTEMPTS):
+            block = await find_block(self.store, cidr)
+            if block is None:
+                async with self._blocks.locks[address.version]:
+                    await self._blocks.claim_for(cidr, pool, terms)
+                continue
+            if owner(block.spec) != self.node and terms.configuration.strict_affinity:
+                whose = f"node {owner(block.spec)}" if owner(block.spec) else "no node"
+                raise AddressesExhausted(
+                    f"{address} lies in block {cidr} of {whose}, and strict affinity forbids to borrow it"
+                )
+            who = holder(block.spec, address.value - cidr.value)
+            if who is not None:
+                if who.handle == handle:
+                    return assigned
+                raise AddressesExhausted(f"{address} is taken: {describe(who)} has it")
+            if await self._take_address(address, cidr, handle, attributes, terms):
+                return assigned
+        raise AddressesExhausted(f"{address} was released less than ipCooldownSeconds ago")
+
+    async def _take_address(
+        self, address: Address, cidr: Prefix, handle: str, attributes: Mapping[str, str], terms: Terms
+    ) -> bool:
+        writer = self._blocks.writer(cidr)
+        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
+
+        def take(block: AllocationBlockSpec, edit: Edit) -> bool:
+            done = edit.assign_ordinal(address.value - cidr.value, handle, attributes)
+            if not done and not writer.fresh:
+                raise Stale
+            return done
+
+        await handles.increment(self.store, handle, cidr, 1)
+        checkpoint("ipam.handle")
+        try:
+            done = await writer.apply(take)
+        except BlockGone:
+            done = False
+        if not done:
+            await handles.decrement(self.store, handle, cidr, 1)
+            block = await find_block(self.store, cidr)
+            if block is not None and holder(block.spec, address.value - cidr.value) is None:
+                raise AddressesExhausted(f"{address} was released less than ipCooldownSeconds ago")
+        return done
+
+    async def release_handle(self, handle: str) -> tuple[Address, ...]:
+        """Give back all that the handle has, and the handle. Unknown handles have nothing."""
+        released: list[Address] = []
+        delays = retry_delays()
+        for _ in range(ATTEMPTS):
+            found = await find_handle(self.store, handle)
+            if found is None:
+                return tuple(released)
+            for text in found.spec.block:
+                cidr = Prefix.parse(text)
+                released += await self._release_in(cidr, lambda _, edit: edit.release_handle(handle))
+            checkpoint("ipam.released")
+            try:
+                await self.store.delete(found.key, revision=found.revision)
+            except NotFound:
+                pass
+            except Conflict:
+                await asyncio.sleep(delays.next_seconds())
+                continue
+            return tuple(released)
+        raise Conflict(str(handle_key(handle)))
+
+    async def _release_in(self, cidr: Prefix, change: Change[list[int]]) -> list[Address]:
+        writer = self._blocks.writer(cidr)
+
+        def certainly(block: AllocationBlockSpec, edit: Edit) -> list[int]:
+            ordinals = change(block, edit)
+            if not ordinals and not writer.fresh:
+                raise Stale  # what we remember may be older than what is to be released
+            return ordinals
+
+        writer.cooldown_seconds = (await self._terms()).configuration.ip_cooldown_seconds
+        try:
+            return [address_at(cidr, ordinal) for ordinal in await writer.apply(certainly)]
+        except BlockGone:
+            return []
+
+    async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
+        """Give back addresses; says of each why not, or None. What lies in no block is free."""
+        answers: dict[Address, Refusal | None] = {}
+        by_block: dict[Prefix, list[Release]] = {}
+        for each in wanted:
+            cidr = await self._block_of(each.address)
+            if cidr is None:
+                answers[each.address] = Refusal.FREE
+            else:
+                by_block.setdefault(cidr, []).append(each)
+        for cidr, releases in by_block.items():
+            answers.update(await self._release_from(cidr, releases))
+        return answers
+
+    async def _release_from(self, cidr: Prefix, releases: list[Release]) -> dict[Address, Refusal | None]:
+        answers: dict[Address, Refusal | None] = {}
+        gone: Counter[str] = Counter()
+
+        def give_back(block: AllocationBlockSpec, edit: Edit) -> list[int]:
+            answers.clear()
+            gone.clear()
+            done: list[int] = []
+            for address, handle, sequence in releases:
+                ordinal = address.value - cidr.value
+                who = edit.holder(ordinal)
+                answers[address] = refusal = edit.release(ordinal, handle=handle, sequence=sequence)
+                if refusal is None:
+                    done.append(ordinal)
+                    if who is not None and who.handle is not None:
+                        gone[who.handle] += 1
+            return done
+
+        await self._release_in(cidr, give_back)
+        checkpoint("ipam.released")
+        for handle, count in gone.items():
+            await handles.decrement(self.store, handle, cidr, count)
+        return answers or dict.fromkeys((each.address for each in releases), Refusal.FREE)
+
+    async def _block_of(self, address: Address) -> Prefix | None:
+        pool = (await self._terms()).pool_of(address)
+        if pool is not None:
+            cidr = address.prefix.supernet(max(pool.block_length, pool.cidr.length))
+            if await find_block(self.store, cidr) is not None:
+                return cidr
+        existing = await block_prefixes(self.store)
+        return next((cidr for cidr in existing if cidr.holds(address)), None)
+
+    async def by_handle(self, handle: str) -> tuple[Address, ...]:
+        """What the handle has, in order."""
+        return tuple(each.address for each in await self._held(handle))
+
+    async def _held(self, handle: str) -> list[Assigned]:
+        found = await find_handle(self.store, handle)
+        if found is None:
+            return []
+        terms = await self._terms()
+        held: list[Assigned] = []
+        for text in found.spec.block:
+            cidr = Prefix.parse(text)
+            block = await find_block(self.store, cidr)
+            if block is not None:
+                pool = terms.pool_of(cidr)
+                name = pool.name if pool is not None else ""
+                held += [Assigned(address_at(cidr, o), cidr, name) for o in ordinals_of(block.spec, handle)]
+        return sorted(held)
+
+    async def tunnel_address(self, handle: str, type: str, *, version: Version = 4) -> Address:
+        """The node's address for a tunnel: the one it has, or a new one when its pool is gone or none was given.
+
+        ``type`` is Calico's word for it, such as ``vxlanTunnelAddress``.
+        """
+        terms = await read_terms(self.store, self.node)
+        for each in await self._held(handle):
+            pool = terms.pool_of(each.address)
+            if pool is not None and not pool.spec.disabled and not pool.terminating:
+                return each.address
+        await self.release_handle(handle)
+        attributes = {"node": self.node, "type": type}
+        ipv4, ipv6 = (1, 0) if version == 4 else (0, 1)
+        request = AssignRequest(handle=handle, attributes=attributes, ipv4=ipv4, ipv6=ipv6, use="Tunnel")
+        return next(iter(await self.assign(request)))
+
+    async def tidy(self) -> list[Prefix]:
+        """Let go of blocks that the node does not need, and finish the deletion of pools that nobody uses any more.
+
+        To be called now and then, more than a minute apart. Returns the blocks that were given back.
+        """
+        released: list[Prefix] = []
+        terms = await read_terms(self.store, self.node)
+        for version in (4, 6):
+            async with self._blocks.locks[version]:
+                released += await self._blocks.give_back_idle(version, terms)
+        if any(pool.terminating for pool in terms.pools):
+            await complete_deletions(self.store)
+        return released
+
+    async def close(self) -> None:
+        """Wait for writes under way."""
+        await self._writes.close()
+
+    @contextlib.asynccontextmanager
+    async def closing(self) -> AsyncIterator[Allocator]:
+        """For tools that use one for a moment."""
+        try:
+            yield self
+        finally:
+            await self.close()
+
+
+def describe(who: Holder) -> str:
+    """Who holds an address, in a sentence: the pod's name where one is told."""
+    pod = who.attributes.get("pod")
+    if pod:
+        return f"pod {who.attributes.get('namespace', '')}/{pod} on node {who.attributes.get('node', '?')}"
+    return who.handle or "a holder without a handle"
+
+
+def _why_none(
+    handle: str, node: str, version: Version, missing: int, pools: list[Pool], reasons: list[str]
+) -> str:
+    many = "no IPv{} address" if missing == 1 else str(missing) + " IPv{} addresses cannot be had"
+    text = f"{many.format(version)} for {handle} on node {node}"
+    if pools:
+        text += f" in pool {', '.join(str(pool) for pool in pools)}: this node's blocks are full"
+    elif not reasons:
+        reasons = [f"there is no IPv{version} pool"]
+    return "; ".join([text, *reasons])
