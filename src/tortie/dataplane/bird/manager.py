@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tortie.dataplane.bird.renderer import render
+from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.desired.bgp import BGP_NODE, BGP_PEERS, BGPNodeRow, BGPPeerRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import InvalidResource, TortieError
@@ -15,21 +16,17 @@ CONFIGURATION = "bird.conf"
 
 
 class BirdManager:
-    """Keeps the rows, renders once a round.
+    """Keeps the rows, renders once a round, and tells the tracker of the text.
 
-    After `settle`, ``wanted`` is what the driver should hold (nothing while no valid text was ever rendered), and
-    ``refused`` the rows that BIRD's language cannot express. A peer of those is left out; when it is the node's own row,
-    the last good text stands.
+    A peer that BIRD's language cannot express is left out; when it is the node's own row, the last good text stands.
     """
 
-    tables = (BGP_NODE, BGP_PEERS)
-
-    def __init__(self) -> None:
+    def __init__(self, tracker: DeltaTracker[str, str]) -> None:
+        self._tracker = tracker
         self._nodes: dict[str, BGPNodeRow] = {}
         self._peers: dict[str, BGPPeerRow] = {}
+        self._refused: Mapping[DesiredKey, TortieError] = {}
         self._dirty = True
-        self.wanted: Mapping[str, str] = {}
-        self.refused: Mapping[DesiredKey, TortieError] = {}
 
     @property
     def peers(self) -> Mapping[str, BGPPeerRow]:
@@ -57,19 +54,19 @@ class BirdManager:
         try:
             rendered = render(self.node, self._peers)
         except InvalidResource as error:
-            self.refused = {DesiredKey(BGP_NODE.name, key): error for key in self._nodes}
+            self._refused = {DesiredKey(BGP_NODE.name, key): error for key in self._nodes}
             return
-        self.wanted = {CONFIGURATION: rendered.text}
-        self.refused = {DesiredKey(BGP_PEERS.name, key): error for key, error in rendered.refused.items()}
+        self._refused = {DesiredKey(BGP_PEERS.name, key): error for key, error in rendered.refused.items()}
+        self._tracker.want(CONFIGURATION, rendered.text)
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
-        """The driver's failures by desired key: one file, so each row that is in it."""
+        """The rows that are not real: those that cannot be said and, as there is one file, all when the driver failed."""
         error = failed.get(CONFIGURATION)
         if error is None:
-            return {}
+            return self._refused
         keys = [DesiredKey(BGP_NODE.name, key) for key in self._nodes]
         keys += [DesiredKey(BGP_PEERS.name, key) for key in self._peers]
-        return dict.fromkeys(keys, error)
+        return {**dict.fromkeys(keys, error), **self._refused}
 
 
 def _fold(rows: dict[str, Any], delta: Delta[Any, Any]) -> None:
