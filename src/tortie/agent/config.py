@@ -1,25 +1,26 @@
 """What the agent is told before it can ask the datastore: who it is, where the datastore is, and where its files are.
 
-Sources, the first that says something wins: the command line, the environment, the configuration file (YAML, the environment's
-names as keys), the defaults. Names are Calico's where Calico has one (``NODENAME``, ``HOSTNAME``, ``FELIX_LOGSEVERITYSCREEN``).
-Everything else comes from the datastore (FelixConfiguration) and may change while the agent runs: see `refresh`.
+Sources, the first that says something wins: the command line, the environment, the table ``[agent]`` of the configuration file
+(TOML, the environment's names as keys; ``datastore`` above it is for every command), the defaults. Names are Calico's where it
+has one (``NODENAME``, ``HOSTNAME``, ``FELIX_LOGSEVERITYSCREEN``). Everything else comes from the datastore (FelixConfiguration)
+and may change while the agent runs: see `refresh`.
 """
 
 from __future__ import annotations
 
 import socket
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from tortie.datastore.open import DEFAULT_CONFIG
 from tortie.errors import UsageError
 from tortie.observe.log import LEVELS
 
-CONFIG_FILE = Path("/etc/tortie/agent.yaml")
 RUN_DIR = Path("/run/tortie")
 STATE_DIR = Path("/var/lib/tortie")
-DATASTORE = "sqlite:///var/lib/tortie/tortie.db"
 MOST_NODE_NAME = 253
 
 
@@ -62,7 +63,9 @@ class AgentConfig:
     """``environment`` is what bootstrap reads further (``IP``, ``CALICO_IPV4POOL_CIDR``, …): file and environment together."""
 
     node: str
-    datastore: str = DATASTORE
+    datastore: str | None = None
+    """None: what the configuration file says, or the default."""
+    file: str | None = None
     paths: AgentPaths = field(default_factory=AgentPaths)
     log_level: str = ""
     """Empty: FelixConfiguration's ``logSeverityScreen`` decides, by default info."""
@@ -75,13 +78,14 @@ class AgentConfig:
 
 
 def load(
-    environment: Mapping[str, str], *, file: Path | None = None, options: Mapping[str, str] | None = None
+    environment: Mapping[str, str], *, file: str | None = None, options: Mapping[str, str] | None = None
 ) -> AgentConfig:
     """The configuration from all sources; ``options`` are the command line's, under the environment's names.
 
     Raises `UsageError` naming the variable, its value and what to write instead.
     """
-    said = {**_read_file(file), **environment, **{k: v for k, v in (options or {}).items() if v}}
+    named = file or environment.get("TORTIE_CONFIG")
+    said = {**_read_file(named), **environment, **{k: v for k, v in (options or {}).items() if v}}
     level = (said.get("TORTIE_LOG_LEVEL") or said.get("FELIX_LOGSEVERITYSCREEN") or "").lower()
     if level and level not in LEVELS:
         raise UsageError(f"TORTIE_LOG_LEVEL {level!r} is no log level: use one of {', '.join(LEVELS)}")
@@ -90,7 +94,8 @@ def load(
         raise UsageError(f"TORTIE_LOG_FORMAT {log_format!r} is neither text nor json")
     return AgentConfig(
         node=_node_name(said),
-        datastore=said.get("TORTIE_DATASTORE") or DATASTORE,
+        datastore=said.get("TORTIE_DATASTORE"),
+        file=named,
         paths=AgentPaths(
             Path(said.get("TORTIE_RUN_DIR") or RUN_DIR), Path(said.get("TORTIE_STATE_DIR") or STATE_DIR)
         ),
@@ -139,31 +144,24 @@ def _seconds(said: Mapping[str, str], name: str) -> float | None:
     return seconds
 
 
-def _read_file(file: Path | None) -> dict[str, str]:
-    path = CONFIG_FILE if file is None else file
+def _read_file(named: str | None) -> dict[str, str]:
+    path = Path(named) if named else DEFAULT_CONFIG
     try:
-        text = path.read_text()
+        whole = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        if file is None:
+        if not named:
             return {}
         raise UsageError(f"the configuration file {path} does not exist") from None
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error.strerror}") from None
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        yaml: Any = YAML(typ="safe")
-        loaded: object = yaml.load(text)
-    except YAMLError as error:
-        raise UsageError(f"{path} is no YAML: {error}") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise UsageError(f"{path}: expected a mapping of names to values")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration file {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the configuration file {path} is not TOML: {error}") from None
+    table: object = whole.get("agent", {})
+    if not isinstance(table, dict):
+        raise UsageError(f"agent in {path} is no table: write [agent] above its settings")
     said: dict[str, str] = {}
-    for key, value in cast("dict[object, object]", loaded).items():
-        if isinstance(value, dict | list):
-            raise UsageError(f"{path}: {key}: expected a plain value")
-        said[str(key)] = str(value).lower() if isinstance(value, bool) else str(value)
+    for key, value in cast("dict[str, object]", table).items():
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{path}: agent.{key}: expected a plain value")
+        said[key] = str(value).lower() if isinstance(value, bool) else str(value)
     return said

@@ -15,6 +15,7 @@ from tortie.agent.node import Node
 from tortie.agent.operations import Operations
 from tortie.agent.refresh import ProcessSettings, RestartNeeded
 from tortie.aio.tasks import supervise
+from tortie.datastore.open import chosen_url
 from tortie.errors import TortieError, UsageError
 from tortie.observe import log
 from tortie.observe.health import Health, Verdict
@@ -69,7 +70,8 @@ class Agent:
         self._metrics = Metrics()
         self._metrics.host.labels(config.node).set(1)
         self._http = HttpThread()
-        self._operations = Operations(node=config.node, datastore=config.datastore, health=self._health)
+        self._url = chosen_url(config.datastore, config=config.file)
+        self._operations = Operations(node=config.node, datastore=self._url, health=self._health)
         self._node = Node(
             config,
             health=self._health,
@@ -80,7 +82,7 @@ class Agent:
 
     async def run(self) -> None:
         """Everything, until it is cancelled or something breaks."""
-        logger.info("starting", node=self._config.node, datastore=self._config.datastore, pid=os.getpid())
+        logger.info("starting", node=self._config.node, datastore=self._url, pid=os.getpid())
         self._http.start()
         await self._take_settings(self._node.settings.resolve())
         admin = AdminServer(self._config.paths.admin_socket, self._operations.table())

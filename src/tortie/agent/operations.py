@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tortie import __version__
 from tortie.agent import probes, sandboxes, status
 from tortie.agent.admin_server import Operation
+from tortie.agent.machine_view import MachineView
 from tortie.agent.pipeline import Pipeline
 from tortie.agent.sandboxes import KnownSandbox
 from tortie.desired.endpoints import EndpointKey
@@ -28,8 +29,7 @@ class Operations:
         self.datastore_state = "not asked yet"
         self.mtu: Callable[[], int] = lambda: 0
         self.sandboxes: Mapping[EndpointKey, KnownSandbox] = {}
-        self.sessions: Callable[[], Awaitable[dict[str, Any]]] | None = None
-        self.host_routes: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None
+        self.machine: MachineView | None = None
         self._node = node
         self._datastore = datastore
         self._health = health
@@ -102,9 +102,7 @@ class Operations:
 
     async def routes(self) -> list[dict[str, Any]]:
         """The routes that the kernel has now."""
-        if self.host_routes is None:
-            raise AgentNotReady(self._node)
-        return await self.host_routes()
+        return await self._machine().routes()
 
     async def show_mtu(self) -> dict[str, int]:
         """What a pod's interface gets where its configuration says nothing."""
@@ -112,9 +110,7 @@ class Operations:
 
     async def node_status(self) -> dict[str, Any]:
         """BIRD and its sessions."""
-        if self.sessions is None:
-            raise AgentNotReady(self._node)
-        return await self.sessions()
+        return await self._machine().sessions()
 
     async def probe(
         self,
@@ -147,6 +143,11 @@ class Operations:
         if self.pipeline is None:
             raise AgentNotReady(self._node)
         return self.pipeline
+
+    def _machine(self) -> MachineView:
+        if self.machine is None:
+            raise AgentNotReady(self._node)
+        return self.machine
 
     def _namespace_of(self, pod: str) -> str:
         for known in self.sandboxes.values():

@@ -64,6 +64,9 @@ class Pipeline:
         self.first_applied = asyncio.Event()
         self.on_endpoints: Callable[[set[EndpointKey]], Awaitable[None]] | None = None
         """Called with the endpoints that became real, ceased to be real, or are gone."""
+        self.hang_calculation_after_seconds: float | None = None
+        self.hang_dataplane_after_seconds: float | None = None
+        """For tests: from then on the loop does nothing any more."""
         self._graph = graph
         self._dataplane = dataplane
         self._metrics = metrics
@@ -82,6 +85,7 @@ class Pipeline:
         self._refresh_at: float | None = None
         self._backoff = Backoff(first_seconds=0.1, most_seconds=10.0)
         self._reason = "waiting for the datastore"
+        self._started = clock.monotonic()
 
     # What comes in
 
@@ -116,12 +120,19 @@ class Pipeline:
                 async with asyncio.timeout(health.interval_seconds):
                     await self.intake.wait()
             except TimeoutError:
+                await self._hang(self.hang_calculation_after_seconds)
                 continue
+            await self._hang(self.hang_calculation_after_seconds)
             self._fold_slice()
             if not self.intake:
                 self._wake.set()
             # Let others run: the syncer fills the intake, servers answer.
             await asyncio.sleep(0)
+
+    async def _hang(self, after_seconds: float | None) -> None:
+        if after_seconds is not None and self._clock.monotonic() - self._started >= after_seconds:
+            logger.warning("hanging, as asked for")
+            await asyncio.Event().wait()
 
     def _fold_slice(self) -> None:
         started = self._clock.monotonic()
@@ -144,6 +155,7 @@ class Pipeline:
         while True:
             self._report()
             await self._sleep()
+            await self._hang(self.hang_dataplane_after_seconds)
             now = self._clock.monotonic()
             if self._flush_due(now):
                 await self._flush_and_apply()

@@ -21,8 +21,8 @@ from tortie.resources.resource import Put, Resource, Update
 
 HEALTH_PORT = 9099
 METRICS_PORT = 9091
-RESTART_FIELDS = ("interface_prefix",)
-"""Interfaces, rules and BIRD's filters were made with these."""
+RESTART_FIELDS = ("interface_prefix", "endpoint_status_path_prefix")
+"""What interfaces, rules and files were made with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,11 @@ class ProcessSettings:
     endpoint_status_path_prefix: str = ""
     restart: tuple[Any, ...] = ()
     """The values of `RESTART_FIELDS`."""
+
+    def needs_restart(self, before: ProcessSettings) -> tuple[str, ...]:
+        """The fields whose change needs a new process."""
+        pairs = zip(RESTART_FIELDS, before.restart, self.restart, strict=True)
+        return tuple(field for field, old, new in pairs if old != new)
 
 
 class RestartNeeded(Exception):

@@ -7,7 +7,7 @@ probed from, and that is all.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ class KnownSandbox(msgspec.Struct, frozen=True):
 class Sandboxes:
     """A `Handler` around another that remembers what passes by."""
 
-    def __init__(self, directory: Path, node: str, interface_prefix: str, handler: Handler) -> None:
+    def __init__(
+        self, directory: Path, node: str, interface_prefix: Callable[[], str], handler: Handler
+    ) -> None:
         self._directory = directory
         self._node = node
         self._prefix = interface_prefix
@@ -98,7 +100,7 @@ class Sandboxes:
         await self._handler.status(config, delegate)
 
     def _sandbox(self, request: Request) -> Sandbox:
-        return Sandbox.of(request, node=self._node, interface_prefix=self._prefix)
+        return Sandbox.of(request, node=self._node, interface_prefix=self._prefix())
 
     def _path(self, request: Request) -> Path:
         return self._directory / f"{request.container_id}-{request.ifname}.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -66,7 +65,7 @@ def run(
     }
     config = load(
         os.environ,
-        file=Path(chosen.config) if chosen.config else None,
+        file=chosen.config,
         options={name: value for name, value in options.items() if value},
     )
     raise SystemExit(asyncio.run(run_agent(config)))

@@ -9,12 +9,12 @@ from tortie.errors import UsageError
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "agent.yaml"
+    file = tmp_path / "tortie.toml"
     file.write_text(
-        "NODENAME: from-file\nTORTIE_RUN_DIR: /run/file\nTORTIE_STATE_DIR: /state/file\nIP: none\n"
+        '[agent]\nNODENAME = "from-file"\nTORTIE_RUN_DIR = "/run/file"\nTORTIE_STATE_DIR = "/state/file"\nIP = "none"\n'
     )
     environment = {"NODENAME": "from-environment", "TORTIE_RUN_DIR": "/run/environment"}
-    config = load(environment, file=file, options={"NODENAME": "from-option"})
+    config = load(environment, file=str(file), options={"NODENAME": "from-option"})
     assert config.node == "from-option"
     assert config.paths.run == Path("/run/environment")
     assert config.paths.state == Path("/state/file")
@@ -42,10 +42,10 @@ def test_a_bad_value_is_named(environment: dict[str, str], said: str) -> None:
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.yaml"
+    missing = tmp_path / "missing.toml"
     with pytest.raises(UsageError, match=f"{missing} does not exist"):
-        load({"NODENAME": "a"}, file=missing)
-    for text in ("[1, 2]", "a: [b", "A: {b: c}"):
-        (tmp_path / "bad.yaml").write_text(text)
-        with pytest.raises(UsageError, match=r"bad\.yaml"):
-            load({"NODENAME": "a"}, file=tmp_path / "bad.yaml")
+        load({"NODENAME": "a"}, file=str(missing))
+    for text in ("agent = 1", "a = [b", "[agent]\nA = [1]"):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(UsageError, match=r"bad\.toml"):
+            load({"NODENAME": "a"}, file=str(tmp_path / "bad.toml"))
