@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tortie.desired.bgp import BGPPeerRow
-from tortie.host.bird import BirdSession
+from tortie.desired.bgp import BGPNodeRow, BGPPeerRow
+from tortie.host.bird import BirdSession, BirdStatus
 
 PEER_TYPES: Mapping[str, str] = {
     "mesh": "node-to-node mesh",
@@ -33,6 +33,36 @@ class SessionRow:
     reason: str
     imported: int = 0
     exported: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeStatus:
+    """The whole answer. ``bird`` is None, and ``problem`` says why, when BIRD does not answer."""
+
+    node: str
+    as_number: int
+    bird: BirdStatus | None
+    problem: str
+    sessions: tuple[SessionRow, ...]
+
+
+def node_status(
+    node: BGPNodeRow | None,
+    peers: Mapping[str, BGPPeerRow],
+    bird: BirdStatus | None,
+    sessions: Iterable[BirdSession] = (),
+    problem: str = "",
+) -> NodeStatus:
+    """What was wanted and what BIRD says, put together."""
+    if node is None:
+        problem = problem or "this node speaks no BGP: its Node resource has no BGP address"
+    return NodeStatus(
+        node=node.node if node else "",
+        as_number=node.as_number if node else 0,
+        bird=bird,
+        problem=problem,
+        sessions=tuple(session_rows(sessions, peers)),
+    )
 
 
 def session_rows(sessions: Iterable[BirdSession], peers: Mapping[str, BGPPeerRow]) -> list[SessionRow]:
@@ -62,7 +92,7 @@ def _row(name: str, session: BirdSession | None, peer: BGPPeerRow | None) -> Ses
 _CAUSES: tuple[tuple[str, str], ...] = (
     (r"Connection refused", "nothing listens for BGP at {where}: is BIRD running there?"),
     (
-        r"No route to host|Host is unreachable|Network is unreachable",
+        r"No route to host|(Host|Network) is unreachable",
         "{where} cannot be reached: is it up, and is there a route?",
     ),
     (
