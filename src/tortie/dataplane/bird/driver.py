@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tortie.dataplane.api import Outcome
-from tortie.dataplane.bird.manager import CONFIGURATION, BirdManager
-from tortie.dataplane.bird.status import NodeStatus, node_status
+from tortie.dataplane.bird.manager import CONFIGURATION
 from tortie.errors import KernelError, ProgramFailed, TortieError
 from tortie.kernel.bird import BirdControl
 from tortie.kernel.process import run
@@ -73,13 +72,3 @@ class BirdDriver:
             draft.unlink(missing_ok=True)
             raise ProgramFailed(f"{self._program} -p", error.status, error.stderr_tail) from None
         draft.replace(self._path)
-
-
-async def read_node_status(manager: BirdManager, control: BirdControl) -> NodeStatus:
-    """BIRD and its sessions, beside what was wanted of it. Raises nothing: that BIRD is away is part of the answer."""
-    try:
-        bird = await control.status()
-        sessions = await control.sessions()
-    except TortieError as error:
-        return node_status(manager.node, manager.peers, None, (), f"BIRD is not running: {error}")
-    return node_status(manager.node, manager.peers, bird, sessions)

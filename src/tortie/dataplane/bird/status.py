@@ -6,86 +6,52 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tortie.desired.bgp import BGPNodeRow, BGPPeerRow
-from tortie.host.bird import BirdSession, BirdStatus
+from tortie.desired.bgp import BGPPeerRow
+from tortie.host.bird import BirdSession
 
-PEER_TYPES: Mapping[str, str] = {
-    "mesh": "node-to-node mesh",
-    "node": "node specific",
-    "global": "global",
-}
-"""Calico's words."""
+MISSING = "Missing"
+"""The state of a session that is wanted and that BIRD does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRow:
-    """One session. ``state`` is ``up``, ``start`` or ``down`` as BIRD says it, or ``missing`` when BIRD has no such session;
-    ``info`` is the state of BGP's own machine; ``reason`` says why the session is not up, empty when it is."""
+    """One session. ``kind`` is ``mesh``, ``node``, ``global``, or ``unknown`` when no resource asks for it; ``state`` is that of
+    BGP's own machine (``Established``), or `MISSING`; ``reason`` says why the session is not up, and is empty when it is."""
 
     name: str
-    version: int
-    address: str
+    peer: str
     node: str
-    type: str
+    kind: str
+    as_number: int
+    up: bool
     state: str
     since: str
-    info: str
     reason: str
     imported: int = 0
     exported: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeStatus:
-    """The whole answer. ``bird`` is None, and ``problem`` says why, when BIRD does not answer."""
-
-    node: str
-    as_number: int
-    bird: BirdStatus | None
-    problem: str
-    sessions: tuple[SessionRow, ...]
-
-
-def node_status(
-    node: BGPNodeRow | None,
-    peers: Mapping[str, BGPPeerRow],
-    bird: BirdStatus | None,
-    sessions: Iterable[BirdSession] = (),
-    problem: str = "",
-) -> NodeStatus:
-    """What was wanted and what BIRD says, put together."""
-    if node is None:
-        problem = problem or "this node speaks no BGP: its Node resource has no BGP address"
-    return NodeStatus(
-        node=node.node if node else "",
-        as_number=node.as_number if node else 0,
-        bird=bird,
-        problem=problem,
-        sessions=tuple(session_rows(sessions, peers)),
-    )
-
-
-def session_rows(sessions: Iterable[BirdSession], peers: Mapping[str, BGPPeerRow]) -> list[SessionRow]:
-    """Every session that BIRD has or should have, by IP version and address."""
+def session_rows(peers: Mapping[str, BGPPeerRow], sessions: Iterable[BirdSession]) -> list[SessionRow]:
+    """Every session that BIRD has or should have, by IP version and name."""
     known = {session.name: session for session in sessions}
-    rows = [_row(name, known.get(name), peers.get(name)) for name in {*known, *peers}]
-    return sorted(rows, key=lambda row: (row.version, row.address, row.name))
+    rows = [_row(name, peers.get(name), known.get(name)) for name in {*known, *peers}]
+    return sorted(rows, key=lambda row: (":" in row.peer, row.name))
 
 
-def _row(name: str, session: BirdSession | None, peer: BGPPeerRow | None) -> SessionRow:
-    address = str(peer.address) if peer else (session.address if session else "")
+def _row(name: str, peer: BGPPeerRow | None, session: BirdSession | None) -> SessionRow:
+    told = session or BirdSession(name=name, up=False, state=MISSING, since="")
     return SessionRow(
         name=name,
-        version=6 if ":" in address else 4,
-        address=address,
+        peer=str(peer.address) if peer else told.address,
         node=peer.node if peer else "",
-        type=PEER_TYPES[peer.kind] if peer else "unknown",
-        state="missing" if session is None else "up" if session.up else "start",
-        since=session.since if session else "",
-        info=session.state if session else "",
-        reason=why_down(session, peer),
-        imported=session.imported if session else 0,
-        exported=session.exported if session else 0,
+        kind=peer.kind if peer else "unknown",
+        as_number=peer.as_number if peer else told.as_number,
+        up=told.up,
+        state=told.state,
+        since=told.since,
+        reason=why_down(peer, session),
+        imported=told.imported,
+        exported=told.exported,
     )
 
 
@@ -113,7 +79,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
 """What BIRD says, and what that means to the person who reads it."""
 
 
-def why_down(session: BirdSession | None, peer: BGPPeerRow | None) -> str:
+def why_down(peer: BGPPeerRow | None, session: BirdSession | None) -> str:
     """Why the session is not up, in words; empty when it is. BIRD's own words are kept where they are not understood."""
     if session is None:
         return "BIRD does not have this session: its configuration is not applied"
