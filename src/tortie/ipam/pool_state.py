@@ -24,9 +24,8 @@ def is_terminating(pool: Resource[Any]) -> bool:
 
 def as_terminating(pool: Resource[Any], now: datetime) -> Resource[Any]:
     """The pool with the mark. Its other conditions stay."""
-    status: dict[str, Any] = (
-        dict(cast("Mapping[str, Any]", pool.status)) if isinstance(pool.status, Mapping) else {}
-    )
+    before: object = pool.status
+    status: dict[str, Any] = dict(cast("Mapping[str, Any]", before)) if isinstance(before, Mapping) else {}
     others = [c for c in _conditions(status) if c.get("type") != ALLOCATABLE]
     status["conditions"] = [
         *others,
