@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,18 +62,9 @@ def test_everything_reaches_everything_without_nat(shared: LabCommand) -> None:
 
 def test_a_host_that_is_no_node_sees_the_nodes_address(shared: LabCommand) -> None:
     node = shared.node("node1")
+    tcpdump = ("tcpdump", "-nlc1", "-i", "br0", "icmp[icmptype] == icmp-echo and dst host 172.30.0.1")
     capture = subprocess.Popen(
-        [
-            "nsenter",
-            f"--net=/run/netns/{shared.name}.fabric",
-            "timeout",
-            "20",
-            "tcpdump",
-            "-nlc1",
-            "-i",
-            "br0",
-        ]
-        + ["icmp[icmptype] == icmp-echo and dst host 172.30.0.1"],
+        ["nsenter", f"--net=/run/netns/{shared.name}.fabric", "timeout", "20", *tcpdump],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,11 +141,7 @@ def test_what_dies_is_back_within_a_second(unique_name: Callable[[], str]) -> No
         for program in ("agent_pid", "bird_pid"):
             before = made.node("node1")[program]
             os.kill(before, 9)
-            wait_until(
-                lambda program=program, before=before: made.node("node1")[program] not in (None, before),
-                f"{program} started again",
-                seconds=2,
-            )
+            wait_until(partial(_is_another, made, program, before), f"{program} started again", seconds=2)
 
 
 def test_pods_go_without_a_trace_and_bad_ones_leave_none(unique_name: Callable[[], str]) -> None:
@@ -201,6 +189,10 @@ def test_without_root_it_says_so_at_once() -> None:
     )
     assert done.returncode != 0
     assert "root" in done.stderr
+
+
+def _is_another(made: LabCommand, program: str, before: int) -> bool:
+    return made.node("node1")[program] not in (None, before)
 
 
 def _traces(lab_name: str) -> set[str]:
