@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -44,7 +45,7 @@ def connect(options: SqliteOptions) -> sqlite3.Connection:
     path = options.path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        _make_file(path)
     except OSError as error:
         raise _unopened(path, error) from error
     deadline = time.monotonic() + options.busy_seconds
@@ -65,6 +66,20 @@ def connect(options: SqliteOptions) -> sqlite3.Connection:
             raise
         else:
             return connection
+
+
+def _make_file(path: Path) -> None:
+    """The file with our mode bits, where there is none.
+
+    One that exists must not be opened here, not even to be closed again: closing any descriptor of a file drops every lock
+    that this process holds on it, those of its other connections included. Then another process takes itself for the last
+    user, deletes the write-ahead log, and what this one writes is lost (https://www.sqlite.org/howtocorrupt.html §2.2).
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
 
 
 def _unopened(path: Path, error: OSError) -> StoreError:
