@@ -106,9 +106,10 @@ class Runtime:
                     raise
         self.results.pop((container.id, container.ifname), None)
 
-    def check(self, container: Container) -> None:
+    def check(self, container: Container, *, without: Sequence[str] = ()) -> None:
         for plugin in self.conflist["plugins"]:
-            self.call(plugin, container, "CHECK", previous=self.results[container.id, container.ifname])
+            if plugin["type"] not in without:
+                self.call(plugin, container, "CHECK", previous=self.results[container.id, container.ifname])
 
     def collect(self, alive: Sequence[Container]) -> None:
         """GC: of the network, what is not among ``alive``."""

@@ -32,17 +32,13 @@ class AddressSource(Protocol):
     """One sandbox's. Everything is found again by the container's id."""
 
     async def held(self) -> tuple[Address, ...]:
-        """What the sandbox has already, from an ADD before."""
+        """What the sandbox has, where that can be told."""
         ...
 
     async def assign(
-        self,
-        wishes: Wishes,
-        attributes: Mapping[str, str],
-        namespace_labels: Mapping[str, str],
-        held: tuple[Address, ...],
+        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
     ) -> Assigned:
-        """Raises `AddressesExhausted`, `StoreError`, `CNIError`; then nothing was taken."""
+        """Again for the same container: what it has. Raises `AddressesExhausted`, `StoreError`, `CNIError`."""
         ...
 
     async def release(self) -> None:
@@ -68,24 +64,16 @@ class OwnAddresses:
         return tuple(await self._allocator.by_handle(self._sandbox.handle))
 
     async def assign(
-        self,
-        wishes: Wishes,
-        attributes: Mapping[str, str],
-        namespace_labels: Mapping[str, str],
-        held: tuple[Address, ...],
+        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
     ) -> Assigned:
-        if held and _satisfies(held, wishes):
-            return Assigned(addresses=tuple(sorted(held)))
-        if held:
-            await self.release()
         if wishes.addresses:
             return Assigned(addresses=await self._exactly(wishes.addresses, attributes))
         found = await self._allocator.assign(
             AssignRequest(
                 handle=self._sandbox.handle,
                 attributes=attributes,
-                ipv4=wishes.ipv4,
-                ipv6=wishes.ipv6,
+                ipv4=_count(wishes.ipv4),
+                ipv6=_count(wishes.ipv6),
                 ipv4_pools=wishes.ipv4_pools,
                 ipv6_pools=wishes.ipv6_pools,
                 namespace_labels=namespace_labels,
@@ -96,14 +84,11 @@ class OwnAddresses:
     async def _exactly(
         self, wanted: tuple[Address, ...], attributes: Mapping[str, str]
     ) -> tuple[Address, ...]:
-        try:
-            for address in wanted:
-                await self._allocator.assign_address(
-                    address, handle=self._sandbox.handle, attributes=attributes
-                )
-        except BaseException:
+        """These, and none that an earlier ADD under other wishes left."""
+        if set(await self.held()) - set(wanted):
             await self.release()
-            raise
+        for address in wanted:
+            await self._allocator.assign_address(address, self._sandbox.handle, attributes)
         return tuple(sorted(wanted))
 
     async def release(self) -> None:
@@ -121,11 +106,7 @@ class DelegatedAddresses:
         return ()
 
     async def assign(
-        self,
-        wishes: Wishes,
-        attributes: Mapping[str, str],
-        namespace_labels: Mapping[str, str],
-        held: tuple[Address, ...],
+        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
     ) -> Assigned:
         end = await self._delegate("ADD", self._plugin)
         if end.status:
@@ -162,11 +143,5 @@ def check_delegate(plugin: str, command: str, end: DelegateEnd) -> None:
     )
 
 
-def _satisfies(held: tuple[Address, ...], wishes: Wishes) -> bool:
-    """Whether addresses of an earlier ADD are what is asked for now."""
-    if wishes.addresses:
-        return set(held) == set(wishes.addresses)
-    versions = [address.version for address in held]
-    if len(set(versions)) < len(versions):
-        return False
-    return (wishes.ipv4 is not True or 4 in versions) and (wishes.ipv6 is not True or 6 in versions)
+def _count(wanted: bool | None) -> int | None:
+    return None if wanted is None else int(wanted)

@@ -17,7 +17,7 @@ from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
 from tortie.kernel.pod_link import HOST_MAC
-from tortie.net.addresses import Address, Interface
+from tortie.net.addresses import Interface
 from tortie.observe import log
 from tortie.resources.resource import ResourceKey, Revision
 from tortie.workloads.addresses import AddressSource, Assigned, source_of
@@ -48,7 +48,7 @@ async def attach(
     Raises `TortieError`; then nothing is left but what the datastore kept us from giving back, and a DEL does that.
     """
     source = source_of(means.allocator, sandbox, request, delegate)
-    facts, held = await both(read_facts(means.store, sandbox), source.held())
+    facts = await read_facts(means.store, sandbox)
     wishes = read_wishes(
         request.config,
         request.args,
@@ -56,7 +56,7 @@ async def attach(
         namespace=facts.namespace.metadata.annotations if facts.namespace else {},
     )
     checkpoint("add.read")
-    work = _Attachment(means, sandbox, request, netns, facts, wishes, source, held, abandoned)
+    work = _Attachment(means, sandbox, request, netns, facts, wishes, source, abandoned)
     try:
         return await work.run()
     except BaseException as error:
@@ -77,7 +77,6 @@ class _Attachment:
         facts: Facts,
         wishes: Wishes,
         source: AddressSource,
-        held: tuple[Address, ...],
         abandoned: asyncio.Event,
     ) -> None:
         self.means = means
@@ -87,7 +86,6 @@ class _Attachment:
         self._netns = netns
         self._facts = facts
         self._wishes = wishes
-        self._held = held
         self._abandoned = abandoned
         self._made_link = False
         self._link = dataclasses.replace(
@@ -140,7 +138,7 @@ class _Attachment:
         timestamp = now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
         attributes = attributes_of(self.sandbox, timestamp)
         labels = self._facts.namespace.metadata.labels if self._facts.namespace else {}
-        return await self.source.assign(self._wishes, attributes, labels, self._held)
+        return await self.source.assign(self._wishes, attributes, labels)
 
     async def _create(self) -> None:
         await self.means.links.create(self._link, self._netns)

@@ -1,0 +1,77 @@
+"""As much of an agent as ADD and DEL need, as a process: server, workloads, IPAM and the kernel are the real ones.
+
+What the calculation and the dataplane do for an endpoint is reduced to routes and switches of its interface, so that tests of
+the plugin's own steps do not wait for theirs. ``python -m cni_agent`` with the arguments that `cni_node.Node` passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+from tortie.agent.cni_server import CNIServer
+from tortie.aio.tasks import supervise
+from tortie.datastore.open import open_store
+from tortie.datastore.store import Store
+from tortie.errors import KernelError
+from tortie.host.routes import Route
+from tortie.ipam.allocator import Allocator
+from tortie.kernel import sysctl
+from tortie.kernel.pod_link import LinuxPodLinks
+from tortie.kernel.rtnetlink import RouteSocket
+from tortie.net.addresses import Prefix
+from tortie.observe import log
+from tortie.resources.resource import ResourceKey, Revision
+from tortie.workloads.means import Means
+from tortie.workloads.profiles import Profiles
+from tortie.workloads.register import StoreRegister
+from tortie.workloads.workloads import Workloads
+
+
+class PlainRealised:
+    """The node's part of one endpoint, done when it is waited for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._routes = RouteSocket()
+
+    async def wait(self, endpoint: ResourceKey, revision: Revision, *, timeout_seconds: float) -> None:
+        found = await self._store.get(endpoint)
+        name = found.spec.interface_name
+        for switch in ("ipv4/conf/{}/proxy_arp", "ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding"):
+            with contextlib.suppress(KernelError):
+                sysctl.write("net/" + switch.format(name), "1")
+        with contextlib.suppress(KernelError):
+            sysctl.write(f"net/ipv4/neigh/{name}/proxy_delay", "0")
+        index = socket.if_nametoindex(name)
+        for text in found.spec.ip_networks:
+            prefix = Prefix.parse(text)
+            self._routes.replace_route(Route(prefix=prefix, ifindex=index, scope="link", metric=1024))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--datastore", required=True)
+    parser.add_argument("--socket", required=True, type=Path)
+    options = parser.parse_args()
+    log.configure(level="info")
+    store = open_store(options.datastore)
+    means = Means(
+        node=options.node,
+        store=store,
+        allocator=Allocator(store, options.node),
+        register=StoreRegister(store),
+        profiles=Profiles(store),
+        realised=PlainRealised(store),
+        links=LinuxPodLinks(),
+    )
+    server = CNIServer(options.socket, Workloads(means))
+    await supervise({"ipam": means.allocator.run, "cni": server.run})
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,174 @@
+"""A node for tests of the plugin: a network namespace, an agent process in it, the plugin installed, and pods' namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cni_runtime import Container, Runtime
+
+from tortie.cni import install
+from tortie.datastore.open import open_store
+from tortie.datastore.store import Store
+from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
+from tortie.resources.node import NODE, NodeSpec
+from tortie.resources.resource import Put, Resource, ResourceKey
+from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
+
+T = TypeVar("T")
+TESTS = Path(__file__).parent
+STARTED_SECONDS = 15.0
+
+
+class Node:
+    """Made by the fixture ``cni_node``. ``name`` is the node's and its namespace's."""
+
+    def __init__(self, directory: Path, netns: Callable[[], str], *, datastore: str = "") -> None:
+        self.directory = directory
+        self._netns = netns
+        self.name = netns()
+        self.datastore = datastore or f"sqlite://{directory}/tortie.db"
+        self.socket = directory / "cni.sock"
+        self.bin_dir = directory / "bin"
+        self.log = directory / "agent.log"
+        self.agent: subprocess.Popen[bytes] | None = None
+        _ip("-n", self.name, "link", "add", "eth0", "type", "veth", "peer", "name", "fabric0")
+        _ip("-n", self.name, "addr", "add", "172.30.0.1/24", "dev", "eth0")
+        for name in ("eth0", "fabric0"):
+            _ip("-n", self.name, "link", "set", name, "up")
+        _ip("-n", self.name, "route", "add", "default", "via", "172.30.0.254")
+        install.install(bin_dir=self.bin_dir, conf_dir=directory / "conf")
+
+    def prepare(self, *pools: str, block_size: int | None = None) -> None:
+        """A Node resource and pools."""
+
+        async def write(store: Store) -> None:
+            await store.create(Resource(key=ResourceKey(NODE, self.name), spec=NodeSpec()))
+            for place, cidr in enumerate(pools):
+                spec = IPPoolSpec(cidr=cidr, block_size=block_size)
+                await store.create(Resource(key=ResourceKey(IP_POOL, f"pool-{place}"), spec=spec))
+
+        self.ask(write)
+
+    def start(self, *, fault: str = "") -> None:
+        """The agent. ``fault`` names the checkpoint at which it kills itself."""
+        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        if fault:
+            environment["TORTIE_FAULT"] = f"kill:{fault}"
+        self.socket.unlink(missing_ok=True)
+        inside = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, "-m", "cni_agent"]
+        with self.log.open("ab") as out:
+            self.agent = subprocess.Popen(
+                [*inside, "--node", self.name, "--datastore", self.datastore, "--socket", str(self.socket)],
+                env=environment,
+                stdout=out,
+                stderr=out,
+            )
+        until(self.socket.exists, STARTED_SECONDS, "the agent does not listen", self.log)
+
+    def kill(self) -> None:
+        """As a crash would, and wait for the end."""
+        if self.agent is not None:
+            if self.agent.poll() is None:
+                os.kill(self.agent.pid, signal.SIGKILL)
+            self.agent.wait(10)
+            self.agent = None
+
+    def wait_killed(self, seconds: float = 20.0) -> bool:
+        """Whether the agent ended by itself, as a fault makes it do."""
+        assert self.agent is not None
+        try:
+            return self.agent.wait(seconds) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
+
+    def close(self) -> None:
+        self.kill()
+
+    # ---- what a test does ----
+
+    def runtime(self, version: str = "1.0.0", chained: tuple[str, ...] = (), **plugin: Any) -> Runtime:
+        """A runtime that knows this node's plugin. ``agentWaitSeconds`` is short, so that a dead agent fails a test soon."""
+        fields = {"agentWaitSeconds": 1, "agentTimeoutSeconds": 30, **plugin}
+        conflist = install.conflist(
+            network="testnet", socket=str(self.socket), chained=chained, version=version, plugin=fields
+        )
+        return Runtime(conflist, [self.bin_dir], node=self.name)
+
+    def container(self, pod: str = "", **more: Any) -> Container:
+        """One with a namespace of its own."""
+        return Container(netns=f"/run/netns/{self._netns()}", pod=pod, **more)
+
+    def ask(self, question: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        """Ask the datastore."""
+
+        async def run() -> T:
+            store = open_store(self.datastore)
+            try:
+                return await question(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+    def endpoints(self) -> dict[str, Resource[Any]]:
+        """Every WorkloadEndpoint by name."""
+
+        async def read(store: Store) -> dict[str, Resource[Any]]:
+            return {
+                update.key.name: update.resource
+                async for page in store.list(WORKLOAD_ENDPOINT)
+                for update in page.updates
+                if isinstance(update, Put)
+            }
+
+        return self.ask(read)
+
+    def interfaces(self) -> set[str]:
+        """The host's ends of wires."""
+        shown = json.loads(_ip("-n", self.name, "-j", "link", "show"))
+        return {link["ifname"] for link in shown if link["ifname"].startswith("cali")}
+
+    def routes(self) -> set[str]:
+        shown = json.loads(_ip("-n", self.name, "-j", "route", "show"))
+        return {route["dst"] for route in shown if route.get("dev", "").startswith("cali")}
+
+    def assert_clean(self, *alive: str) -> None:
+        """Nothing of any pod but of ``alive`` (by endpoint name) is left, and IPAM has no problem."""
+        found = self.endpoints()
+        assert set(found) == set(alive)
+        wanted = {endpoint.spec.interface_name for endpoint in found.values()}
+        until(
+            lambda: self.interfaces() == wanted, 5, f"interfaces {self.interfaces()}, not {wanted}", self.log
+        )
+        problems = self.ask(ipam_problems)
+        assert not problems, problems
+
+
+async def ipam_problems(store: Store) -> list[str]:
+    return []
+
+
+def until(condition: Callable[[], bool], seconds: float, otherwise: str, log: Path | None = None) -> None:
+    """Wait for the condition, with a bound."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            said = log.read_text()[-3000:] if log is not None and log.exists() else ""
+            raise AssertionError(f"{otherwise}\n{said}")
+        time.sleep(0.005)
+
+
+def _ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
