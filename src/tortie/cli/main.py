@@ -75,6 +75,8 @@ def _report(error: BaseException) -> int:
             line for each in ours for line in (str(each) or type(each).__name__).splitlines()
         ):
             click.echo(f"error: {line}", err=True)
+        for note in (note for each in ours for note in getattr(each, "__notes__", ())):
+            click.echo(f"note: {note}", err=True)
         return exit_codes.exit_code(ours[0])
     first = found[0]
     if isinstance(first, OSError) and first.strerror:

@@ -1,0 +1,64 @@
+"""Reads the resources of ``-f``: files, folders and standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tortie.errors import InvalidDocument, InvalidResource, UsageError
+
+if TYPE_CHECKING:
+    from tortie.resources.resource import Resource
+
+SUFFIXES = (".yaml", ".yml", ".json")
+STDIN = "(stdin)"
+
+
+def read_files(
+    files: Sequence[str], *, recursive: bool, namespace: str, allow_unknown: bool
+) -> list[Resource[Any]]:
+    """Every resource of the files, validated.
+
+    Raises `InvalidDocument` with the findings of all files, `UsageError` for a file that cannot be read.
+    """
+    from tortie.resources.reading import read, refuse_duplicates
+
+    resources: list[Resource[Any]] = []
+    findings: list[InvalidResource] = []
+    for name, text in _texts(files, recursive):
+        try:
+            resources += read(text, name, namespace=namespace, allow_unknown=allow_unknown)
+        except InvalidDocument as error:
+            findings.extend(error.findings)
+    if findings:
+        raise InvalidDocument(findings)
+    refuse_duplicates(resources)
+    if not resources:
+        raise UsageError(f"there is no resource in {', '.join(files)}")
+    return resources
+
+
+def _texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
+    for each in files:
+        if each == "-":
+            yield STDIN, sys.stdin.read()
+            continue
+        path = Path(each)
+        if path.is_dir():
+            inside = sorted(path.rglob("*") if recursive else path.iterdir())
+            for found in inside:
+                if found.suffix in SUFFIXES and found.is_file():
+                    yield str(found), _text(found)
+        else:
+            yield each, _text(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not text in UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
