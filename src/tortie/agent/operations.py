@@ -44,6 +44,7 @@ class Operations:
             "dump": self.dump,
             "endpoints": self.endpoints,
             "routes": self.routes,
+            "interfaces": self.interfaces,
             "mtu": self.show_mtu,
             "node-status": self.node_status,
             "probe": self.probe,
@@ -61,6 +62,7 @@ class Operations:
             "node": self._node,
             "version": __version__,
             "pid": os.getpid(),
+            "addresses": status.bgp_addresses(pipeline.desired) if pipeline is not None else [],
             "started": self._started,
             "ready": ready.ok,
             "live": live.ok,
@@ -104,6 +106,10 @@ class Operations:
         """The routes that the kernel has now."""
         return await self._machine().routes()
 
+    async def interfaces(self) -> list[dict[str, Any]]:
+        """The node's interfaces, whether they are up, and their addresses."""
+        return await self._machine().interfaces()
+
     async def show_mtu(self) -> dict[str, int]:
         """What a pod's interface gets where its configuration says nothing."""
         return {"mtu": self.mtu()}
@@ -121,11 +127,20 @@ class Operations:
         interval_ms: int = 20,
         timeout_ms: int = 1000,
         source: str = "",
+        size: int = 0,
     ) -> list[dict[str, Any]]:
-        """Send echoes from the node, from a namespace by path, or from a pod as ``namespace/pod``."""
-        where = self._namespace_of(pod) if pod else netns
+        """Send echoes from the node, from a namespace by path, or from a pod as ``namespace/pod``.
+
+        ``size``: IP packets of so many bytes that may not be fragmented.
+        """
         return await probes.probe(
-            where, targets, count=count, interval_ms=interval_ms, timeout_ms=timeout_ms, source=source
+            self._namespace_of(pod) if pod else netns,
+            targets,
+            count=count,
+            interval_ms=interval_ms,
+            timeout_ms=timeout_ms,
+            source=source,
+            size=size,
         )
 
     async def capture_start(self, netns: str = "", pod: str = "", seconds: float = 10.0) -> int:

@@ -18,14 +18,24 @@ from tortie.net.addresses import Address
 MOST_TARGETS = 5000
 MOST_COUNT = 1000
 MOST_CAPTURES = 1024
+LEAST_SIZE, MOST_SIZE = 100, 65_000
 MOST_CAPTURE_SECONDS = 120.0
 _LINE = re.compile(r"^(\S+)\s*:\s*(.*)$")
 
 
 async def probe(
-    netns: str, targets: Sequence[str], *, count: int, interval_ms: int, timeout_ms: int, source: str = ""
+    netns: str,
+    targets: Sequence[str],
+    *,
+    count: int,
+    interval_ms: int,
+    timeout_ms: int,
+    source: str = "",
+    size: int = 0,
 ) -> list[dict[str, Any]]:
     """Send ``count`` echoes to each target from the namespace (empty: our own), all at once.
+
+    ``size`` makes each an IP packet of so many bytes that may not be fragmented; 0: small ones.
 
     Each answer is ``{"target", "sent", "received", "loss", "rtt_ms"}``; ``rtt_ms`` is the median of what came back, or None.
     Raises `UsageError` for what is beyond the bounds, `ProgramFailed` when fping is missing or refuses.
@@ -43,7 +53,10 @@ async def probe(
     answers: list[dict[str, Any]] = []
     for version, wanted in families.items():
         if wanted:
-            answers += await _fping(netns, version, wanted, count, interval_ms, timeout_ms, source)
+            options = _size_options(version, size)
+            if source:
+                options += ["-S", str(_address(source))]
+            answers += await _fping(netns, version, wanted, count, interval_ms, timeout_ms, options)
     return answers
 
 
@@ -54,6 +67,15 @@ def _address(text: str) -> Address:
         raise UsageError(f"probe: {error}") from None
 
 
+def _size_options(version: int, size: int) -> list[str]:
+    if not size:
+        return []
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        raise UsageError(f"probe: size is {LEAST_SIZE} to {MOST_SIZE} bytes, not {size}")
+    # fping counts the data alone: the IP header has 20 or 40 bytes, that of ICMP 8.
+    return ["-M", "-b", str(size - (28 if version == 4 else 48))]
+
+
 async def _fping(
     netns: str,
     version: int,
@@ -61,13 +83,11 @@ async def _fping(
     count: int,
     interval_ms: int,
     timeout_ms: int,
-    source: str,
+    options: Sequence[str],
 ) -> list[dict[str, Any]]:
     # -i 0 needs root: all targets at once; -C prints each time that came back.
     argv = [*_inside(netns), "fping", f"-{version}", "-q", "-C", str(count), "-i", "0"]
-    argv += ["-p", str(interval_ms), "-t", str(timeout_ms), "-r", "0"]
-    if source:
-        argv += ["-S", str(_address(source))]
+    argv += ["-p", str(interval_ms), "-t", str(timeout_ms), "-r", "0", *options]
     bound = (count * (interval_ms + 1) + timeout_ms) / 1000 + len(targets) / 1000 + 10
     ended = await process.run(argv, stdin="\n".join(targets).encode(), timeout_seconds=bound, check=False)
     # 1: some did not answer; 2: some address is not to be found; above: it could not run.

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
+from tortie.desired.bgp import BGP_NODE
 from tortie.desired.order import ORDER
 from tortie.errors import UsageError
 from tortie.net.addresses import Address, Interface, Prefix
@@ -44,3 +45,9 @@ def dump(desired: Mapping[str, Mapping[Any, Any]], name: str) -> list[dict[str, 
     rows = desired.get(name, {})
     keyed = sorted(((str(key), row) for key, row in rows.items()), key=lambda item: item[0])
     return [{"key": key, "row": plain(row)} for key, row in keyed[:MOST_ROWS]]
+
+
+def bgp_addresses(desired: Mapping[str, Mapping[Any, Any]]) -> list[str]:
+    """The node's own addresses, as other nodes know it by BGP."""
+    rows = desired.get(BGP_NODE.name, {}).values()
+    return [str(address) for row in rows for address in (row.ipv4, row.ipv6) if address is not None]

@@ -18,6 +18,8 @@ class Place(NamedTuple):
     name: str
     node: str
     addresses: tuple[Address, ...]
+    interface: str = ""
+    """The host's end of a pod's wire."""
 
     def address(self, version: int) -> Address | None:
         return next((address for address in self.addresses if address.version == version), None)
@@ -88,8 +90,11 @@ def legs(places: Iterable[Place]) -> Iterator[Leg]:
                     yield Leg(case, source, destination, address)
 
 
-def judge(leg: Leg, echo: Echo | None, seen: Iterable[Address], reason: str | None) -> CaseRow:
-    """The answer for one leg: ``seen`` are the sources of what arrived from it at the destination.
+def judge(
+    leg: Leg, echo: Echo | None, seen: Iterable[Address], reason: str | None, narrow: str | None = None
+) -> CaseRow:
+    """The answer for one leg: ``seen`` are the sources of what arrived from it at the destination, ``narrow`` says that whole
+    packets do not pass though small ones do.
 
     A leg is good when every packet came back and none had its source rewritten on the way.
     """
@@ -97,9 +102,9 @@ def judge(leg: Leg, echo: Echo | None, seen: Iterable[Address], reason: str | No
     rewritten = [address for address in arrived if address not in leg.source.addresses]
     nat = bool(rewritten) if arrived else None
     loss = 1.0 if echo is None or not echo.sent else 1.0 - echo.received / echo.sent
-    ok = loss == 0 and nat is False
+    ok = loss == 0 and nat is False and narrow is None
     if not ok and reason is None:
-        reason = _own_reason(echo, nat, rewritten, loss)
+        reason = narrow if loss == 0 and nat is False else _own_reason(echo, nat, rewritten, loss)
     shown = rewritten[0] if rewritten else (arrived[0] if arrived else None)
     source = leg.source.address(leg.address.version)
     return CaseRow(

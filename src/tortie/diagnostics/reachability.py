@@ -6,7 +6,7 @@ The agents send (fping) and listen (a packet socket in the destination's own nam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -45,8 +45,10 @@ class Spot:
 
 async def check(fleet: Fleet, progress: Progress) -> Report:
     """Try everything once. Raises nothing for what does not work: that is the answer."""
-    statuses, endpoints = await asyncio.gather(fleet.ask("status"), fleet.ask("endpoints"))
-    spots = _spots(statuses, endpoints)
+    statuses, endpoints, interfaces = await asyncio.gather(
+        fleet.ask("status"), fleet.ask("endpoints"), fleet.ask("interfaces")
+    )
+    spots = _spots(statuses, endpoints, interfaces)
     places = [spot.place for spot in spots]
     wanted = list(legs(places))
     progress(f"{len(wanted)} paths between {len(places)} places")
@@ -58,25 +60,29 @@ async def check(fleet: Fleet, progress: Progress) -> Report:
         if some:
             progress(f"sending from {kind}s: {len(some)} paths")
             await _try(fleet, spots, some, 1 if len(wanted) > MANY_LEGS else 3, echoes, arrived)
-    bad = [leg for leg in wanted if not _plainly_good(leg, echoes.get(leg), arrived.get(leg, []))]
-    views = await _views(fleet, endpoints) if bad else {}
-    rows = tuple(
-        judge(
-            leg,
-            echoes.get(leg),
-            arrived.get(leg, []),
-            likely_reason(leg, views) if leg in echoes and not echoes[leg].received else None,
-        )
-        for leg in wanted
-    )
-    unreachable = {node: str(error) for node, error in {**statuses.failed, **endpoints.failed}.items()}
+    progress("whole packets between the nodes' pods")
+    narrow = await _narrow_paths(fleet, spots, interfaces, wanted)
+    silent = any(not echo.received for echo in echoes.values())
+    views = await _views(fleet, endpoints, interfaces) if silent else {}
+
+    def answer(leg: Leg) -> CaseRow:
+        echo = echoes.get(leg)
+        reason = likely_reason(leg, views) if echo is not None and not echo.received else None
+        return judge(leg, echo, arrived.get(leg, []), reason, narrow.get(leg))
+
+    rows = tuple(answer(leg) for leg in wanted)
+    failed = {**statuses.failed, **endpoints.failed, **interfaces.failed}
+    unreachable = {node: str(error) for node, error in failed.items()}
     return Report(not unreachable and all_ok(rows, places), rows, unreachable)
 
 
-def _spots(statuses: Answers, endpoints: Answers) -> list[Spot]:
+def _spots(statuses: Answers, endpoints: Answers, interfaces: Answers) -> list[Spot]:
     found: list[Spot] = []
     for node, status in statuses.results.items():
-        addresses = tuple(Address.parse(text) for text in status["addresses"])
+        # First those that BGP knows the node by: they are what others send to.
+        known = list(status["addresses"])
+        known += [text for row in interfaces.results.get(node, ()) for text in row["addresses"]]
+        addresses = tuple(Address.parse(text) for text in dict.fromkeys(known))
         found.append(Spot(Place("node", node, node, addresses), ""))
     for node, rows in endpoints.results.items():
         for row in rows:
@@ -84,7 +90,7 @@ def _spots(statuses: Answers, endpoints: Answers) -> list[Spot]:
                 continue
             name = f"{row['namespace']}/{row['pod']}"
             addresses = tuple(Address.parse(text) for text in row["addresses"])
-            found.append(Spot(Place("pod", name, node, addresses), row["netns"]))
+            found.append(Spot(Place("pod", name, node, addresses, row["interface"]), row["netns"]))
     return found
 
 
@@ -141,7 +147,7 @@ def attribute(
 
 
 async def _send(
-    fleet: Fleet, node: str, netns: str, mine: Sequence[Leg], count: int
+    fleet: Fleet, node: str, netns: str, mine: Sequence[Leg], count: int, *, size: int = 0
 ) -> Mapping[str, Mapping[str, Any]]:
     targets = [str(leg.address) for leg in mine]
     seconds = (count * INTERVAL_MS + TIMEOUT_MS) / 1000 + len(targets) / 500 + 15
@@ -154,6 +160,7 @@ async def _send(
             count=count,
             interval_ms=INTERVAL_MS,
             timeout_ms=TIMEOUT_MS,
+            size=size,
         )
     except TortieError:
         return {}
@@ -183,20 +190,50 @@ async def _stop(fleet: Fleet, place: Place, number: int | None) -> Mapping[Addre
     return heard
 
 
-def _plainly_good(leg: Leg, echo: Echo | None, seen: Iterable[Address]) -> bool:
-    return judge(leg, echo, seen, None).ok
+async def _narrow_paths(
+    fleet: Fleet, spots: Sequence[Spot], interfaces: Answers, wanted: Sequence[Leg]
+) -> Mapping[Leg, str]:
+    """Legs whose packets of the interface's own size do not pass although smaller ones do: a wrong MTU on the way.
+
+    One destination a node is tried from each pod, which finds what is wrong with a pod, a node, or a wire between two.
+    """
+    sizes = {
+        (node, row["name"]): int(row["mtu"]) for node, rows in interfaces.results.items() for row in rows
+    }
+    netns = {spot.place: spot.netns for spot in spots}
+    mine: dict[tuple[Place, int], dict[str, Leg]] = {}
+    for leg in wanted:
+        if leg.case == "pod-to-pod":
+            chosen = mine.setdefault((leg.source, leg.address.version), {})
+            chosen.setdefault(leg.destination.node, leg)
+    slots = asyncio.Semaphore(SENDERS_AT_ONCE)
+    found: dict[Leg, str] = {}
+
+    async def send(source: Place, some: Sequence[Leg]) -> None:
+        size = sizes.get((source.node, source.interface), 0)
+        if not size:
+            return
+        async with slots:
+            whole = await _send(fleet, source.node, netns[source], some, 2, size=size)
+            small = await _send(fleet, source.node, netns[source], some, 2)
+        for leg in some:
+            target = str(leg.address)
+            if whole.get(target, {}).get("received") == 0 and small.get(target, {}).get("received"):
+                found[leg] = f"wrong MTU: packets of {size} bytes, {source.interface}'s own, do not pass"
+
+    await asyncio.gather(*(send(source, list(some.values())) for (source, _), some in mine.items()))
+    return found
 
 
-async def _views(fleet: Fleet, endpoints: Answers) -> dict[str, NodeView]:
+async def _views(fleet: Fleet, endpoints: Answers, interfaces: Answers) -> dict[str, NodeView]:
     """What the agents hold, for the reasons. An agent that does not answer has no view."""
     routes, sessions = await asyncio.gather(fleet.ask("routes"), fleet.ask("node-status"))
     views: dict[str, NodeView] = {}
     for node, rows in routes.results.items():
+        up = {row["name"] for row in interfaces.results.get(node, ()) if row["up"]}
         views[node] = NodeView(
             routes=tuple(
-                RouteSeen(
-                    Prefix.parse(row["destination"]), row["kind"] == "blackhole", row["interface"] or ""
-                )
+                RouteSeen(Prefix.parse(row["prefix"]), row["kind"] == "blackhole", row["interface"])
                 for row in rows
             ),
             sessions={
@@ -205,7 +242,7 @@ async def _views(fleet: Fleet, endpoints: Answers) -> dict[str, NodeView]:
                 if row["node"]
             },
             interfaces={
-                f"{row['namespace']}/{row['pod']}": InterfaceSeen(row["interface"], bool(row["up"]))
+                f"{row['namespace']}/{row['pod']}": InterfaceSeen(row["interface"], row["interface"] in up)
                 for row in endpoints.results.get(node, ())
             },
         )
