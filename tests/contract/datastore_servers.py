@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,11 +21,12 @@ Place = Callable[[], KeyValue]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on just now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
+    """Ports that nothing listens on just now, below those that the kernel gives to outgoing connections."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(12000, 32000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 
@@ -64,14 +66,24 @@ class EtcdServer:
         deadline = time.monotonic() + timeout_seconds
         while True:
             assert self.process is not None
-            try:
-                socket.create_connection(("127.0.0.1", self.client_port), timeout=1).close()
-            except OSError as error:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise AssertionError((self.directory / "log").read_text()) from error
-                time.sleep(0.05)
-            else:
+            if self._healthy():
                 return
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError((self.directory / "log").read_text())
+            time.sleep(0.05)
+
+    def _healthy(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.client_port), timeout=2) as connection:
+                if self.scheme != "http":
+                    return True
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                answer = b""
+                while part := connection.recv(4096):
+                    answer += part
+                return b'"health":"true"' in answer
+        except OSError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -94,7 +106,7 @@ def etcdctl(server: EtcdServer, *arguments: str, value: bytes | None = None) -> 
     """etcd's own client, as a second opinion of what is stored."""
     return subprocess.run(
         ["etcdctl", "--endpoints", f"{server.scheme}://{server.endpoint}", *arguments],
-        input=value,
+        input=value or b"",
         check=True,
         capture_output=True,
         env={**os.environ, "ETCDCTL_API": "3"},

@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from contract.datastore_servers import EtcdServer, etcdctl
 
+from tests.contract.datastore_servers import EtcdServer, etcdctl
 from tortie.datastore.etcd.key_value import EtcdKeyValue
 from tortie.datastore.etcd.options import EtcdOptions
 from tortie.datastore.keyvalue import Event, Events, KeyValue
