@@ -13,8 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cni_runtime import Container, Runtime
-
+from tests.cni_runtime import Container, Runtime
 from tortie.cni import install
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
