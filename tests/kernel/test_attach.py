@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cni_node import Node, until
-from cni_runtime import Container, PluginError, Runtime
 
+from tests.cni_node import Node, until
+from tests.cni_runtime import Container, PluginError, Runtime
 from tortie.datastore.store import Store
 from tortie.resources.cluster_information import CLUSTER_INFORMATION, ClusterInformationSpec
 from tortie.resources.namespace import NAMESPACE, NamespaceSpec
