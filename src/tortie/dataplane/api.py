@@ -39,7 +39,11 @@ class Manager(Protocol):
         ...
 
     def settle(self) -> None:
-        """Convert what is dirty, once, before the drivers run."""
+        """Convert what is dirty, once, before the drivers run; the manager's tracker hears of it."""
+        ...
+
+    def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
+        """The rows that are not real: what the driver failed at, by its own keys, and what cannot be converted."""
         ...
 
 

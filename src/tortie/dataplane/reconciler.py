@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from tortie.dataplane.api import Driver
+from tortie.dataplane.api import Driver, Manager
 from tortie.dataplane.delta_tracker import DeltaTracker, Pending
 from tortie.errors import TortieError
 
@@ -14,13 +15,13 @@ V = TypeVar("V")
 
 
 class Reconciler(Generic[K, V]):
-    """Managers say in ``tracker`` what they want; `remove` and `put` (or both at once: `apply`) make it so.
+    """Managers say in ``tracker`` what they want; `remove` and `put`, or both at once by `apply`, make it so.
 
     ``failed`` holds every key that is not in line, until it is or nobody wants it.
     """
 
-    def __init__(self, driver: Driver[K, V]) -> None:
-        self.tracker: DeltaTracker[K, V] = DeltaTracker()
+    def __init__(self, driver: Driver[K, V], tracker: DeltaTracker[K, V]) -> None:
+        self.tracker = tracker
         self.failed: dict[K, TortieError] = {}
         self.puts = 0
         """How many keys were handed to the driver to put; `removals` likewise. Nothing is, for an unchanged state."""
@@ -91,3 +92,16 @@ class Reconciler(Generic[K, V]):
         tracker = self.tracker
         for key in [key for key in self.failed if key not in tracker.wanted and key not in tracker.seen]:
             del self.failed[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Managers and the one driver that makes real what they want. A plane takes any number of these."""
+
+    managers: tuple[Manager, ...]
+    reconciler: Reconciler[Any, Any]
+
+    @staticmethod
+    def of(manager: Manager, driver: Driver[K, V], tracker: DeltaTracker[K, V]) -> Stage:
+        """One manager, which tells ``tracker`` what it wants, and one driver."""
+        return Stage((manager,), Reconciler(driver, tracker))

@@ -20,6 +20,8 @@ FIELD_BYTES: dict[FieldType, int] = {
 }  # fmt: skip
 ADDRESS_FIELD: dict[Family, FieldType] = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 
+ChainKind = Literal["filter", "nat", "route"]
+HookPoint = Literal["prerouting", "input", "forward", "output", "postrouting"]
 VerdictKind = Literal["accept", "drop", "return", "continue", "jump", "goto"]
 
 
@@ -218,8 +220,8 @@ class Rule:
 class Hook:
     """Where a base chain is called from. ``priority`` as the kernel counts; its policy is accept."""
 
-    kind: Literal["filter", "nat", "route"]
-    point: Literal["prerouting", "input", "forward", "output", "postrouting"]
+    kind: ChainKind
+    point: HookPoint
     priority: int
 
 

@@ -49,6 +49,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.requests)
 
+    def is_elements(self, place: int) -> bool:
+        """Whether the message in that place carries elements of a set."""
+        return self.requests[place].kind in (codec.NEW_ELEMENT, codec.DEL_ELEMENT)
+
     def _add(
         self, owner: NftKey, kind: int, family: Family, body: bytes, operation: str, flags: int = 0
     ) -> None:

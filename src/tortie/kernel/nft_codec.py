@@ -10,6 +10,7 @@ from typing import Any
 from tortie.host.nft import (
     FIELD_BYTES,
     Chain,
+    ChainKind,
     Compare,
     Counter,
     Ct,
@@ -18,6 +19,7 @@ from tortie.host.nft import (
     Fib,
     FieldType,
     Hook,
+    HookPoint,
     InRange,
     Limit,
     Load,
@@ -56,7 +58,8 @@ FAMILY_OF: dict[int, Family] = {number: family for family, number in FAMILY.item
 ELEMENT_BYTES = 60_000
 """The length of a nested attribute is 16 bits wide: elements go in portions below that."""
 
-_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+_CHAIN_KINDS: dict[str, ChainKind] = {"filter": "filter", "nat": "nat", "route": "route"}
+_HOOKS: tuple[HookPoint, ...] = ("prerouting", "input", "forward", "output", "postrouting")
 _VERDICTS: dict[VerdictKind, int] = {
     "drop": 0, "accept": 1, "continue": -1, "jump": -3, "goto": -4, "return": -5,
 }  # fmt: skip
@@ -352,8 +355,8 @@ def decode_chain(body: bytes) -> tuple[str, str, Hook | None]:
         inside = nl.attributes(found[4])
         number = int.from_bytes(inside[1], "big")
         priority = int.from_bytes(inside[2], "big", signed=True)
-        kind = nl.as_text(found.get(7, b"filter"))
-        if number < len(_HOOKS) and kind in ("filter", "nat", "route"):
+        kind = _CHAIN_KINDS.get(nl.as_text(found.get(7, b"filter")))
+        if kind is not None and number < len(_HOOKS):
             hook = Hook(kind, _HOOKS[number], priority)
     return nl.as_text(found[1]), nl.as_text(found[3]), hook
 

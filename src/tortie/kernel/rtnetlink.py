@@ -47,6 +47,19 @@ class RouteSocket:
         found = self.netlink.dump(codec.dump_links())
         return [codec.decode_link(message.body) for message in found if message.kind == codec.NEW_LINK]
 
+    def links_with_switches(self) -> list[tuple[Link, dict[str, int]]]:
+        """Every interface with its switches (`rtnetlink_codec.decode_switches`)."""
+        found = self.netlink.dump(codec.dump_links())
+        return [
+            (codec.decode_link(message.body), codec.decode_switches(message.body))
+            for message in found
+            if message.kind == codec.NEW_LINK
+        ]
+
+    def link_with_switches(self, name: str) -> tuple[Link, dict[str, int]] | None:
+        answer = self.netlink.ask(codec.get_link(name))
+        return (codec.decode_link(answer.body), codec.decode_switches(answer.body)) if answer else None
+
     def link(self, name: str) -> Link | None:
         """The interface of that name, or None."""
         answer = self.netlink.ask(codec.get_link(name))
@@ -166,6 +179,14 @@ class RouteSocket:
 
     def delete_neighbour(self, neighbour: Neighbour) -> bool:
         return self._remove(codec.delete_neighbour(neighbour))
+
+    def neighbour_limit(self, version: int) -> int | None:
+        """``gc_thresh3``, which holds for all namespaces of the machine together; None where it is not told."""
+        for message in self.netlink.dump(codec.dump_neighbour_tables(version)):
+            limit = codec.decode_neighbour_limit(message.body)
+            if limit is not None:
+                return limit
+        return None
 
     def _remove(self, request: nl.Request) -> bool:
         try:

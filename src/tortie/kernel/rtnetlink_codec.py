@@ -27,6 +27,11 @@ _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 18, 28, 29, 37
 _IFLA_NUM_TX, _IFLA_NUM_RX = 31, 32
+_IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_CONF = 26, 1, 2
+IPV4_SWITCHES = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_localnet": 26}
+"""Places in the kernel's array, counted from 1 (``linux/ip.h``)."""
+IPV6_SWITCHES = {"forwarding": 0, "accept_ra": 3, "proxy_ndp": 22, "disable_ipv6": 26, "accept_dad": 27}
+"""Places in the kernel's array, counted from 0 (``linux/ipv6.h``)."""
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _SKIP_STATS = 1 << 3
 
@@ -178,6 +183,24 @@ def decode_link(body: bytes) -> Link:
     )
 
 
+def decode_switches(body: bytes) -> dict[str, int]:
+    """The switches of an interface that its message tells, as they stand under /proc/sys/net, less the interface's name.
+
+    ``ipv4/proxy_arp``: see `IPV4_SWITCHES` and `IPV6_SWITCHES`. One dump replaces ten files an interface.
+    """
+    spec = nl.attributes(nl.attributes(body, 16).get(_IFLA_AF_SPEC, b""))
+    found: dict[str, int] = {}
+    four = nl.attributes(spec.get(socket.AF_INET, b"")).get(_IFLA_INET_CONF, b"")
+    for name, place in IPV4_SWITCHES.items():
+        if 4 * place <= len(four):
+            found[f"ipv4/{name}"] = struct.unpack_from("=i", four, 4 * (place - 1))[0]
+    six = nl.attributes(spec.get(socket.AF_INET6, b"")).get(_IFLA_INET6_CONF, b"")
+    for name, place in IPV6_SWITCHES.items():
+        if 4 * place < len(six):
+            found[f"ipv6/{name}"] = struct.unpack_from("=i", six, 4 * place)[0]
+    return found
+
+
 # Addresses
 
 
@@ -263,7 +286,10 @@ def new_route(route: Route, *, replace: bool = True) -> nl.Request:
 
 
 def delete_route(route: Route) -> nl.Request:
-    """Remove just this route: kind, protocol, metric and device must match. ESRCH when there is none."""
+    """Remove just this route: kind, protocol, metric and device must match. ESRCH when there is none.
+
+    The kind ``other`` and a protocol, metric or ifindex of 0 match any.
+    """
     return nl.Request(DEL_ROUTE, 0, _route_body(route, 255), "delete the route", str(route))
 
 
@@ -277,7 +303,7 @@ def _route_body(route: Route, scope: int) -> bytes:
         route.table if route.table < 256 else 0,
         route.protocol,
         scope if prefix.version == 4 else 0,
-        _KIND_NUMBERS[route.kind],
+        _KIND_NUMBERS.get(route.kind, 0),
         _RTNH_ONLINK if route.onlink else 0,
     )
     if prefix.length:
@@ -370,3 +396,19 @@ def decode_neighbour(body: bytes) -> Neighbour | None:
         permanent=bool(state & _NUD_PERMANENT),
         proxy=bool(flags & _NTF_PROXY),
     )
+
+
+_GET_TABLE = 66
+_TABLE_NAME, _TABLE_THRESHOLD_3 = 1, 4
+
+
+def dump_neighbour_tables(version: int) -> nl.Request:
+    return nl.Request(
+        _GET_TABLE, 0, struct.pack("=Bxxx", FAMILY[version]), "read the limits of neighbour tables"
+    )
+
+
+def decode_neighbour_limit(body: bytes) -> int | None:
+    """The number of neighbours that a table never exceeds; None for the parameters of one interface."""
+    found = nl.attributes(body, 4)
+    return nl.as_u32(found[_TABLE_THRESHOLD_3]) if _TABLE_THRESHOLD_3 in found else None

@@ -1,0 +1,103 @@
+"""What netlink events tell of drift: which interfaces and routes to look at anew. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tortie.host.links import Link
+from tortie.host.routes import Route, RouteKey
+from tortie.kernel.monitor import Event, EventsLost, LinkEvent, RouteEvent
+
+
+@dataclass
+class Hints:
+    """Where the kernel may differ from what we think. ``everything``: events were lost."""
+
+    interfaces: set[str] = field(default_factory=set[str])
+    routes: dict[RouteKey, Route | None] = field(default_factory=dict[RouteKey, "Route | None"])
+    rules: bool = False
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.interfaces or self.routes or self.rules or self.everything)
+
+
+class DriftWatch:
+    """Compares events with what we believe, and keeps those that say something new."""
+
+    def __init__(
+        self,
+        *,
+        links: Mapping[str, Link],
+        wanted_interfaces: Callable[[], Collection[str]],
+        wanted_routes: Mapping[RouteKey, Route],
+        own_port: int,
+        owns: Callable[[Route, str], bool],
+    ) -> None:
+        self.hints = Hints()
+        self._links = links
+        self._wanted_interfaces = wanted_interfaces
+        self._wanted_routes = wanted_routes
+        self._own_port = own_port
+        self._owns = owns
+        self._names: dict[int, str] = {}
+
+    def hear(self, events: Iterable[Event]) -> tuple[bool, bool]:
+        """Whether there is drift to repair at once, and whether there is some that may be the start of a DEL.
+
+        An interface that vanishes is, as a rule, followed by its endpoint.
+        """
+        now, later = False, False
+        for event in events:
+            if isinstance(event, EventsLost):
+                self.hints.everything = now = True
+            elif isinstance(event, LinkEvent):
+                at_once, soon = self._link(event)
+                now, later = now or at_once, later or soon
+            elif isinstance(event, RouteEvent) and event.port != self._own_port:
+                now = self._route(event) or now
+        return now, later
+
+    def _link(self, event: LinkEvent) -> tuple[bool, bool]:
+        link = event.link
+        wanted = self._wanted_interfaces()
+        before = self._names.pop(link.index, None)
+        if not event.gone:
+            self._names[link.index] = link.name
+        known = self._links.get(link.name)
+        renamed = before not in (None, link.name) and before in wanted
+        if renamed and before is not None:
+            self.hints.interfaces.add(before)
+        if link.name not in wanted:
+            return renamed, False
+        if event.gone:
+            self.hints.interfaces.add(link.name)
+            return renamed, True
+        if known is not None and (known.index, known.up) == (link.index, link.up):
+            return renamed, False
+        self.hints.interfaces.add(link.name)
+        return True, False
+
+    def _route(self, event: RouteEvent) -> bool:
+        route, key = event.route, event.route.key
+        wanted = self._wanted_routes.get(key)
+        name = self._names.get(route.ifindex, "")
+        seen = dataclasses.replace(route, interface=name)
+        if wanted is None and not self._owns(seen, name):
+            return False
+        if wanted is not None and not event.gone and seen == wanted:
+            self.hints.routes.pop(key, None)
+            return False
+        self.hints.routes[key] = None if event.gone else seen
+        return True
+
+    def learn(self, links: Iterable[Link]) -> None:
+        """These interfaces are there."""
+        self._names.update((link.index, link.name) for link in links)
+
+    def take(self) -> Hints:
+        """What was heard since the last time."""
+        hints, self.hints = self.hints, Hints()
+        return hints

@@ -1,0 +1,274 @@
+"""Both tables of ours, brought in line in one atomic batch."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tortie.dataplane.api import Outcome
+from tortie.dataplane.linux.drivers.thread import KernelThread
+from tortie.dataplane.linux.rules import names
+from tortie.errors import KernelError, TortieError
+from tortie.host.nft import Chain, ChainKey, ElementKey, Family, NftKey, NftValue, Set, SetKey, Table, Verdict
+from tortie.kernel.nft import Batch, NftSocket, Refused
+
+_ROUNDS = 12
+"""So often a batch is sent again without what the kernel named, before the culprit is sought by halves."""
+
+
+@dataclass
+class _Todo:
+    """What a batch is to do, sorted by what it is done to."""
+
+    put: dict[NftKey, NftValue]
+    gone: set[NftKey]
+    singly: set[SetKey] = field(default_factory=set[SetKey])
+    """Sets whose elements go one a message, so that a refusal tells which."""
+
+    def drop(self, key: NftKey) -> None:
+        self.put.pop(key, None)
+        self.gone.discard(key)
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.gone)
+
+
+class NftDriver:
+    """Keeps in mind what stands in the kernel, for a change must say what it replaces.
+
+    When the kernel refuses a batch, what it names is left out and reported, and the rest is sent again; where it names nothing
+    the culprit is sought by halves. A table of another schema is replaced whole, in the same batch, so that there is never none.
+    """
+
+    name: ClassVar[str] = "nft"
+
+    def __init__(self, socket: NftSocket, thread: KernelThread) -> None:
+        self.socket = socket
+        self._thread = thread
+        self._specs: dict[SetKey, Set] = {}
+        self._verdicts: dict[ElementKey, Verdict] = {}
+        self._stale: set[Family] = set()
+        self._generation = -1
+
+    async def read(self) -> Mapping[NftKey, NftValue]:
+        return await self._thread.run(self._read)
+
+    async def apply(self, put: Mapping[NftKey, NftValue], gone: frozenset[NftKey]) -> Outcome:
+        return await self._thread.run(lambda: self._apply(_Todo(dict(put), set(gone))))
+
+    @property
+    def generation(self) -> int:
+        """The generation of nf_tables after our last reading or batch; -1 before."""
+        return self._generation
+
+    async def disturbed(self) -> bool:
+        """Whether anybody else has changed any table since we last read or wrote."""
+        return await self._thread.run(
+            lambda: bool(self._stale) or self.socket.generation() != self._generation
+        )
+
+    def _read(self) -> dict[NftKey, NftValue]:
+        while True:
+            generation = self.socket.generation()
+            found = self.socket.read()
+            if self.socket.generation() == generation:
+                break
+        tables = [value for value in found.values() if isinstance(value, Table)]
+        self._stale = {
+            table.family for table in tables if table.schema != names.SCHEMA or table.family in self._stale
+        }
+        if self._stale:
+            for key in [key for key in found if family_of(key) in self._stale]:
+                del found[key]
+            for family in self._stale:
+                found[family] = Table(family, names.TABLE, schema=0)
+        self._generation = generation
+        self._specs = {
+            key: value for key, value in found.items() if isinstance(key, SetKey) and isinstance(value, Set)
+        }
+        self._verdicts = {
+            key: value
+            for key, value in found.items()
+            if isinstance(key, ElementKey) and isinstance(value, Verdict)
+        }
+        return found
+
+    def _apply(self, todo: _Todo) -> Outcome:
+        failed: dict[NftKey, TortieError] = {}
+        for _ in range(_ROUNDS):
+            if not todo:
+                return Outcome(failed)
+            batch, refused = self._commit(todo)
+            if refused is None:
+                return Outcome(failed)
+            if refused.unattributed is not None or not self._leave_out(todo, batch, refused, failed):
+                break
+        self._by_halves(todo, in_order(todo.put, todo.gone), failed)
+        return Outcome(failed)
+
+    def _commit(self, todo: _Todo) -> tuple[Batch, Refused | None]:
+        batch = self._compose(todo)
+        refused = self.socket.commit(batch)
+        if refused is None and batch.requests:
+            self._generation += 1
+            self._note(todo)
+        return batch, refused
+
+    def _leave_out(
+        self, todo: _Todo, batch: Batch, refused: Refused, failed: dict[NftKey, TortieError]
+    ) -> bool:
+        """Take out what the kernel named. False when that changes nothing."""
+        changed = False
+        for place, error in refused.errors.items():
+            key = batch.owners[place]
+            if isinstance(key, SetKey) and batch.is_elements(place):
+                changed = changed or key not in todo.singly
+                todo.singly.add(key)
+            elif key in todo.gone and error.errno == errno.ENOENT:
+                todo.gone.discard(key)
+                changed = True
+            elif isinstance(key, ElementKey) and self._stands_otherwise(key, error):
+                changed = True
+            elif key in todo.put or key in todo.gone:
+                failed[key] = error
+                todo.drop(key)
+                changed = True
+                if isinstance(key, SetKey) and error.errno == errno.EEXIST:
+                    # Someone made a set of another type under our name: after the next reading the table is made anew.
+                    self._stale.add(key.family)
+        return changed
+
+    def _stands_otherwise(self, key: ElementKey, error: KernelError) -> bool:
+        """The element is there with a verdict that we did not know: say so, and it is replaced. False when that was tried."""
+        if error.errno not in (errno.EEXIST, errno.EBUSY) or key in self._verdicts:
+            return False
+        self._verdicts[key] = Verdict("continue")
+        return True
+
+    def _by_halves(self, todo: _Todo, keys: list[NftKey], failed: dict[NftKey, TortieError]) -> None:
+        """Do as much as can be done: each half on its own, what is referred to first."""
+        if not keys:
+            return
+        part = _Todo(
+            {key: todo.put[key] for key in keys if key in todo.put}, {key for key in keys if key in todo.gone}
+        )
+        _, refused = self._commit(part)
+        if refused is None:
+            return
+        if len(keys) == 1:
+            error = next(iter(refused.errors.values()))
+            if keys[0] not in part.gone or error.errno != errno.ENOENT:
+                failed[keys[0]] = error
+            return
+        middle = len(keys) // 2
+        self._by_halves(todo, keys[:middle], failed)
+        self._by_halves(todo, keys[middle:], failed)
+
+    def _compose(self, todo: _Todo) -> Batch:
+        """What is referred to comes before what refers to it, and goes after."""
+        batch = Batch(names.TABLE)
+        chains: dict[ChainKey, Chain] = {}
+        added: dict[SetKey, dict[ElementKey, Verdict | None]] = {}
+        removed: dict[SetKey, dict[ElementKey, Verdict | None]] = {}
+        specs = dict(self._specs)
+        for value in todo.put.values():
+            if isinstance(value, Table):
+                if value.family in self._stale:
+                    batch.delete_table(value.family)
+                batch.put_table(value)
+        for key, value in todo.put.items():
+            if isinstance(key, SetKey) and isinstance(value, Set):
+                specs[key] = value
+                batch.put_set(key, value)
+            elif isinstance(key, ChainKey) and isinstance(value, Chain):
+                chains[key] = value
+            elif isinstance(key, ElementKey):
+                verdict = value if isinstance(value, Verdict) else None
+                added.setdefault(SetKey(key.family, key.set_name), {})[key] = verdict
+                if key in self._verdicts and key.family not in self._stale:
+                    removed.setdefault(SetKey(key.family, key.set_name), {})[key] = None
+        for chain_key, chain in chains.items():
+            batch.put_chain(chain_key, chain.hook)
+        for chain_key, chain in chains.items():
+            batch.flush_chain(chain_key)
+            for rule in chain.rules:
+                batch.add_rule(chain_key, rule)
+        for key in todo.gone:
+            if isinstance(key, ElementKey):
+                set_key = SetKey(key.family, key.set_name)
+                if set_key not in todo.gone and set_key in specs:
+                    removed.setdefault(set_key, {})[key] = None
+        for set_key, elements in removed.items():
+            for portion in _portions(elements, singly=set_key in todo.singly):
+                batch.delete_elements(set_key, specs[set_key], portion)
+        for set_key, elements in added.items():
+            if set_key not in specs:
+                specs[set_key] = Set(("ifname",))  # not ours to know: the kernel will refuse it, and say why
+            for portion in _portions(elements, singly=set_key in todo.singly):
+                batch.put_elements(set_key, specs[set_key], portion)
+        gone_chains = [key for key in todo.gone if isinstance(key, ChainKey)]
+        for chain_key in gone_chains:
+            batch.flush_chain(chain_key)
+        for chain_key in gone_chains:
+            batch.delete_chain(chain_key)
+        for key in todo.gone:
+            if isinstance(key, SetKey):
+                batch.delete_set(key)
+        return batch
+
+    def _note(self, todo: _Todo) -> None:
+        """All of it is in the kernel now."""
+        for key in todo.gone:
+            if isinstance(key, SetKey):
+                self._specs.pop(key, None)
+            elif isinstance(key, ElementKey):
+                self._verdicts.pop(key, None)
+        renewed = {value.family for value in todo.put.values() if isinstance(value, Table)} & self._stale
+        if renewed:
+            self._stale -= renewed
+            self._specs = {key: spec for key, spec in self._specs.items() if key.family not in renewed}
+            self._verdicts = {key: v for key, v in self._verdicts.items() if key.family not in renewed}
+        for key, value in todo.put.items():
+            if isinstance(key, SetKey) and isinstance(value, Set):
+                self._specs[key] = value
+            elif isinstance(key, ElementKey) and isinstance(value, Verdict):
+                self._verdicts[key] = value
+
+
+def family_of(key: NftKey) -> Family:
+    return key if isinstance(key, str) else key.family
+
+
+def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[NftKey]:
+    """Each key after those that it refers to: tables, sets, chains (those that are jumped to first), elements; then what goes."""
+    chains = {
+        key: value for key, value in put.items() if isinstance(key, ChainKey) and isinstance(value, Chain)
+    }
+    ordered: list[NftKey] = [key for key in put if isinstance(key, str)]
+    ordered += [key for key in put if isinstance(key, SetKey)]
+    done: set[ChainKey] = set()
+
+    def visit(key: ChainKey) -> None:
+        if key in done or key not in chains:
+            return
+        done.add(key)
+        for name in sorted(chains[key].references()):
+            visit(ChainKey(key.family, name))
+        ordered.append(key)
+
+    for key in chains:
+        visit(key)
+    going = list(gone)
+    ordered += [key for key in going if isinstance(key, ElementKey)]
+    ordered += [key for key in put if isinstance(key, ElementKey)]
+    ordered += [key for key in going if isinstance(key, ChainKey)]
+    ordered += [key for key in going if isinstance(key, SetKey)]
+    return ordered
+
+
+def _portions(
+    elements: Mapping[ElementKey, Verdict | None], *, singly: bool
+) -> Iterable[Mapping[ElementKey, Verdict | None]]:
+    return ({key: verdict} for key, verdict in elements.items()) if singly else (elements,)

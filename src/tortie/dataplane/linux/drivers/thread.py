@@ -1,0 +1,36 @@
+"""The one thread in which the dataplane speaks to the kernel, in the node's namespace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tortie.kernel import netns
+from tortie.kernel.netns import Namespace
+
+T = TypeVar("T")
+
+
+class KernelThread:
+    """Runs blocking calls one after the other, off the event loop. Sockets that are made here live in ``namespace``,
+    and so does /proc/sys/net (None: where the process is)."""
+
+    def __init__(self, namespace: Namespace | None = None) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataplane")
+        self._namespace = namespace
+        self._entered = namespace is None
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Raises what the function raises. A caller that is cancelled leaves it running to its end."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._call, function)
+
+    def _call(self, function: Callable[[], T]) -> T:
+        if not self._entered and self._namespace is not None:
+            netns.enter_for_good(self._namespace)
+            self._entered = True
+        return function()
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)

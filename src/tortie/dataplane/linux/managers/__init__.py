@@ -1,0 +1,1 @@
+"""Rows to values of ``host``, without I/O: each manager tells a tracker what is wanted and what no longer is."""

@@ -1,0 +1,55 @@
+"""Rows of endpoints to elements of the sets and verdict maps that make a workload known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tortie.dataplane.delta_tracker import DeltaTracker
+from tortie.dataplane.linux.managers.claims import Claims
+from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.rules.elements import of_endpoint
+from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.settings import NODE, SETTINGS, SettingsRow
+from tortie.desired.table import Delta, DesiredKey
+from tortie.errors import TortieError
+from tortie.host.nft import NftKey, NftValue
+
+
+class DispatchManager:
+    """An endpoint is not real while any of its elements, or the frame around them, is not in the kernel."""
+
+    def __init__(self, tracker: DeltaTracker[NftKey, NftValue], frame: FrameManager) -> None:
+        self._rows: dict[EndpointKey, EndpointRow] = {}
+        self._dirty: dict[EndpointKey, None] = {}
+        self._allow_sources = False
+        self._frame = frame
+        self._claims: Claims[EndpointKey, NftKey, NftValue] = Claims(ENDPOINTS.name, tracker)
+
+    def on_delta(self, delta: Delta[Any, Any]) -> None:
+        if delta.table is ENDPOINTS:
+            for key in delta.gone:
+                self._rows.pop(key, None)
+                self._dirty[key] = None
+            self._rows.update(delta.put)
+            self._dirty.update(dict.fromkeys(delta.put))
+        elif delta.table is SETTINGS:
+            settings: SettingsRow = delta.put.get(NODE) or SettingsRow()
+            allow = settings.source_spoofing == "Any"
+            if allow != self._allow_sources:
+                self._allow_sources = allow
+                self._dirty.update(
+                    dict.fromkeys(key for key, row in self._rows.items() if row.allowed_sources)
+                )
+
+    def settle(self) -> None:
+        for key in self._dirty:
+            row = self._rows.get(key)
+            self._claims.set(key, {} if row is None else of_endpoint(row, allow_sources=self._allow_sources))
+        self._dirty.clear()
+
+    def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
+        if not failed:
+            return {}
+        broken = self._frame.broken(failed)
+        return self._claims.everyone(broken) if broken is not None else self._claims.blame(failed)

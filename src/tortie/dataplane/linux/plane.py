@@ -1,0 +1,377 @@
+"""The node's dataplane: which managers and drivers there are, and in which order they work."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tortie.dataplane.api import Applied, Manager
+from tortie.dataplane.delta_tracker import DeltaTracker
+from tortie.dataplane.linux.drift import DriftWatch, Hints
+from tortie.dataplane.linux.drivers.links import LinkDriver
+from tortie.dataplane.linux.drivers.nft import NftDriver
+from tortie.dataplane.linux.drivers.node import NodeDriver
+from tortie.dataplane.linux.drivers.routes import RouteDriver
+from tortie.dataplane.linux.drivers.thread import KernelThread
+from tortie.dataplane.linux.managers.dispatch import DispatchManager
+from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.managers.ipsets import IPSetManager
+from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
+from tortie.dataplane.linux.managers.node import NodeManager
+from tortie.dataplane.linux.managers.routes import RouteManager
+from tortie.dataplane.linux.rules import names
+from tortie.dataplane.reconciler import Reconciler, Stage
+from tortie.desired.table import DesiredKey, Flush, Problem
+from tortie.errors import DataplaneUnsupported, KernelError, TortieError
+from tortie.host.nft import NftKey, NftValue
+from tortie.host.routes import Route, RouteKey
+from tortie.kernel.conntrack import ConntrackSocket
+from tortie.kernel.monitor import RouteMonitor
+from tortie.kernel.netns import Namespace
+from tortie.kernel.nft import NftSocket
+from tortie.kernel.rtnetlink import RouteSocket
+
+ROUTE_GRACE_SECONDS = 10.0
+"""A route to a workload's interface that no endpoint has yet is left so long: a CNI plugin may have been faster than the
+datastore."""
+VANISHED_SECONDS = 1.0
+"""An interface that vanished is looked at after this long: as a rule its endpoint is withdrawn by then."""
+RULES_POLL_SECONDS = 5.0
+"""How often the generation of nf_tables is asked for: one small message says that nobody else changed anything."""
+_SETTLE_INLINE = 50
+"""More changed rows than this are converted off the event loop."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """The sockets, all made in the dataplane's thread and namespace."""
+
+    routes: RouteSocket
+    nft: NftSocket
+    rules_watch: NftSocket
+    conntrack: ConntrackSocket
+    monitor: RouteMonitor
+
+    def close(self) -> None:
+        for socket in (self.routes, self.nft, self.rules_watch, self.conntrack, self.monitor):
+            socket.close()
+
+
+class LinuxDataplane:
+    """Makes flushes real in the network namespace ``namespace`` (None: the process's own).
+
+    ``extra`` stages (BIRD's) come last in the order. ``on_drift`` is called from the event loop when the kernel was changed
+    by other hands in a way that concerns us: call `resync` soon, which then looks at just that. Nothing is written before
+    the first flush that is in sync. Implements ``dataplane.api.Dataplane``.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: Namespace | None = None,
+        extra: Sequence[Stage] = (),
+        on_drift: Callable[[str], None] | None = None,
+    ) -> None:
+        self.on_drift = on_drift
+        self.problems: tuple[Problem, ...] = ()
+        """What an administrator should know, though everything was applied."""
+        self._thread = KernelThread(namespace)
+        self._extra = tuple(extra)
+        self._lock = asyncio.Lock()
+        self._generation = 0
+        self._in_sync = False
+        self._rows: dict[DesiredKey, None] = {}
+        self._kernel: _Kernel | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._first_seen: dict[RouteKey, float] = {}
+        self._trouble: dict[str, TortieError] = {}
+
+        nft: DeltaTracker[NftKey, NftValue] = DeltaTracker()
+        self._nft_tracker = nft
+        self._link_tracker: DeltaTracker[LinkKey, bool] = DeltaTracker()
+        self._route_tracker: DeltaTracker[RouteKey, Route] = DeltaTracker()
+        self._node_tracker: DeltaTracker[str, str] = DeltaTracker()
+        frame = FrameManager(nft)
+        self._route_manager = RouteManager(self._route_tracker)
+        self._link_manager = LinkManager(self._link_tracker)
+        self._nft_managers: tuple[Manager, ...] = (frame, IPSetManager(nft), DispatchManager(nft, frame))
+        self._node_manager = NodeManager(self._node_tracker)
+
+    # Dataplane
+
+    async def start(self) -> None:
+        """Open the kernel. Raises `DataplaneUnsupported`, `KernelError`, `NamespaceGone`."""
+        if self._kernel is not None:
+            return
+        kernel = await self._thread.run(_open)
+        self._kernel = kernel
+        self._make_stages(kernel)
+        self._drift = DriftWatch(
+            links=self._links.links,
+            wanted_interfaces=lambda: self._link_manager.interfaces,
+            wanted_routes=self._route_tracker.wanted,
+            own_port=kernel.routes.netlink.port,
+            owns=self._routes.owns,
+        )
+        self._drift.learn(await self._thread.run(kernel.routes.links))
+        asyncio.get_running_loop().add_reader(kernel.monitor.fileno(), self._hear)
+
+    async def apply(self, flush: Flush) -> Applied:
+        async with self._lock:
+            self._take(flush)
+            if not self._in_sync:
+                if not flush.in_sync:
+                    waiting = _Waiting()
+                    return Applied(self._generation, dict.fromkeys(self._rows, waiting))
+                self._in_sync = True
+                await self._read_everything()
+                self._later(RULES_POLL_SECONDS, self._poll_rules)
+            changed = sum(len(delta.put) + len(delta.gone) for delta in flush.deltas)
+            if changed > _SETTLE_INLINE:
+                await self._thread.run(self._settle)
+            return await self._round()
+
+    async def resync(self) -> Applied:
+        """After drift that `on_drift` told of: look at that. Else look at everything. Either way retry what failed."""
+        async with self._lock:
+            if not self._in_sync:
+                return Applied(self._generation, dict.fromkeys(self._rows, _Waiting()))
+            hints = self._drift.take()
+            if hints and not hints.everything:
+                await self._read_hinted(hints)
+            else:
+                await self._read_everything()
+            return await self._round()
+
+    async def close(self) -> None:
+        async with self._lock:
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
+            kernel, self._kernel = self._kernel, None
+            if kernel is not None:
+                asyncio.get_running_loop().remove_reader(kernel.monitor.fileno())
+                kernel.close()
+            self._thread.close()
+
+    @property
+    def kernel_writes(self) -> int:
+        """How often the kernel was changed since the start: messages, and switches set."""
+        kernel = self._kernel
+        batches = kernel.nft.batches if kernel is not None else 0
+        return batches + self._links.writes + self._routes.writes + self._node.writes
+
+    @property
+    def flows_flushed(self) -> int:
+        """Conntrack entries that were removed since their address left."""
+        return self._routes.flows_flushed
+
+    # The order
+
+    def _make_stages(self, kernel: _Kernel) -> None:
+        thread = self._thread
+        self._links = LinkDriver(kernel.routes, thread, lambda: self._link_tracker.wanted)
+        self._nft = NftDriver(kernel.nft, thread)
+        self._node = NodeDriver(kernel.routes, thread)
+        self._routes = RouteDriver(
+            kernel.routes, kernel.conntrack, thread, lambda: self._route_manager.settings
+        )
+        self._nft_stage = Stage(self._nft_managers, Reconciler(self._nft, self._nft_tracker))
+        self._link_stage = Stage((self._link_manager,), Reconciler(self._links, self._link_tracker))
+        self._route_stage = Stage((self._route_manager,), Reconciler(self._routes, self._route_tracker))
+        self._stages = (
+            Stage((self._node_manager,), Reconciler(self._node, self._node_tracker)),
+            self._nft_stage,
+            self._link_stage,
+            self._route_stage,
+            *self._extra,
+        )
+
+    def _take(self, flush: Flush) -> None:
+        self._generation = flush.generation
+        for delta in flush.deltas:
+            for stage in self._stages:
+                for manager in stage.managers:
+                    manager.on_delta(delta)
+            for key in delta.gone:
+                self._rows.pop(DesiredKey(delta.table.name, key), None)
+            if not self._in_sync:
+                self._rows.update(dict.fromkeys(DesiredKey(delta.table.name, key) for key in delta.put))
+
+    def _settle(self) -> None:
+        for stage in self._stages:
+            for manager in stage.managers:
+                manager.settle()
+
+    async def _round(self) -> Applied:
+        """Removals backwards, then puts forwards. The rules change at once, between the routes that go and those that come."""
+        self._rows.clear()
+        self._settle()
+        for stage in self._stages:
+            stage.reconciler.begin()
+        for stage in reversed(self._stages):
+            if stage is not self._nft_stage:
+                await stage.reconciler.remove()
+        for stage in self._stages:
+            if stage is not self._nft_stage:
+                await stage.reconciler.put()
+                continue
+            await stage.reconciler.apply()
+            if stage.reconciler.failed and await self._nft.disturbed():
+                # Someone changed our tables meanwhile: what we thought to be there is not.
+                await self._read(stage)
+                stage.reconciler.begin()
+                await stage.reconciler.apply()
+        await self._guarded("conntrack", self._routes.forget_flows)
+        failed: dict[DesiredKey, TortieError] = {}
+        for stage in reversed(self._stages):
+            stage.reconciler.forget_unwanted_failures()
+            for manager in stage.managers:
+                failed.update(manager.blame(stage.reconciler.failed))
+        return Applied(self._generation, failed)
+
+    # What is there
+
+    async def _read_everything(self) -> None:
+        self._settle()
+        for stage in self._stages:
+            if stage is self._nft_stage and not await self._nft.disturbed():
+                continue
+            await self._read(stage)
+        await self._guarded("neighbours", self._check_neighbours)
+
+    async def _read(self, stage: Stage) -> None:
+        if stage is self._route_stage:
+            await self._guarded("routes", self._read_routes)
+        else:
+            await self._guarded(stage.reconciler.name, stage.reconciler.read)
+
+    async def _read_routes(self) -> None:
+        self._route_tracker.saw(self._hold_back(await self._routes.read()))
+
+    async def _read_hinted(self, hints: Hints) -> None:
+        if hints.rules and await self._nft.disturbed():
+            await self._read(self._nft_stage)
+        if hints.interfaces:
+            aspects = [LinkKey(n, a) for n in hints.interfaces for a in ("up", "ipv4", "ipv6")]
+            self._link_tracker.saw(await self._links.read_some(hints.interfaces), only=aspects)
+            for name in hints.interfaces:
+                there = await self._routes.read_interface(name)
+                leading = [key for key, route in self._routes.known.items() if route.interface == name]
+                self._route_tracker.saw(self._hold_back(there), only={*leading, *there})
+        if hints.routes:
+            there = {key: route for key, route in hints.routes.items() if route is not None}
+            self._routes.learn(there)
+            self._route_tracker.saw(self._hold_back(there), only=hints.routes.keys())
+
+    def _hold_back(self, routes: Mapping[RouteKey, Route]) -> Mapping[RouteKey, Route]:
+        """Without the routes that may belong to an endpoint that we have not heard of yet."""
+        wanted, interfaces = self._route_tracker.wanted, self._link_manager.interfaces
+        now = time.monotonic()
+        held: dict[RouteKey, float] = {}
+        for key, route in routes.items():
+            if key in wanted or route.kind != "unicast" or route.interface in interfaces:
+                continue
+            since = self._first_seen.get(key, now)
+            if now - since < ROUTE_GRACE_SECONDS:
+                held[key] = since
+        new = held.keys() - self._first_seen.keys()
+        self._first_seen.update(held)
+        if new:
+            self._later(ROUTE_GRACE_SECONDS, self._look_at_everything)
+        return {key: route for key, route in routes.items() if key not in held}
+
+    async def _check_neighbours(self) -> None:
+        kernel = self._kernel
+        count = len(self._link_manager.interfaces)
+        limit = await self._thread.run(lambda: kernel.routes.neighbour_limit(4) if kernel else None)
+        self.problems = ()
+        if limit is not None and limit < 2 * count:
+            reason = (
+                f"the machine keeps at most {limit} neighbours, {count} workloads may need {2 * count}: "
+                "raise the sysctl net.ipv4.neigh.default.gc_thresh3"
+            )
+            self.problems = (Problem("node", "gc_thresh3", reason),)
+
+    async def _guarded(self, what: str, work: Callable[[], object]) -> None:
+        """A failure here must not stop the rest; the next round or refresh tries again."""
+        try:
+            result = work()
+            if asyncio.iscoroutine(result):
+                await result
+        except TortieError as error:
+            self._trouble[what] = error
+        else:
+            self._trouble.pop(what, None)
+
+    # Drift
+
+    def _hear(self) -> None:
+        kernel = self._kernel
+        if kernel is None:
+            return
+        try:
+            events = kernel.monitor.read()
+        except KernelError:
+            self._look_at_everything()
+            return
+        now, later = self._drift.hear(events)
+        if not self._in_sync or self.on_drift is None:
+            return
+        if now:
+            self.on_drift("events")
+        elif later:
+            self._later(VANISHED_SECONDS, lambda: self._tell("events"))
+
+    def _poll_rules(self) -> None:
+        kernel = self._kernel
+        if kernel is None:
+            return
+        self._later(RULES_POLL_SECONDS, self._poll_rules)
+        try:
+            generation = kernel.rules_watch.generation()
+        except KernelError:
+            return
+        if not self._lock.locked() and generation != self._nft.generation:
+            self._drift.hints.rules = True
+            self._tell("rules")
+
+    def _look_at_everything(self) -> None:
+        self._drift.hints.everything = True
+        self._tell("refresh")
+
+    def _tell(self, what: str) -> None:
+        if self.on_drift is not None and self._drift.hints:
+            self.on_drift(what)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers = [
+            timer for timer in self._timers if not timer.cancelled() and timer.when() > time.monotonic()
+        ]
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
+
+
+class _Waiting(TortieError):
+    """Nothing is written before the datastore was read whole."""
+
+    def __str__(self) -> str:
+        return "the datastore has not been read whole yet"
+
+
+def _open() -> _Kernel:
+    try:
+        nft = NftSocket(table=names.TABLE)
+        nft.generation()
+        routes = RouteSocket()
+        return _Kernel(routes, nft, NftSocket(table=names.TABLE), ConntrackSocket(), RouteMonitor())
+    except KernelError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise DataplaneUnsupported(
+                "the agent may not change the network", "run it as root, with CAP_NET_ADMIN"
+            ) from error
+        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+            raise DataplaneUnsupported("this kernel has no nf_tables", "load the module nf_tables") from error
+        raise

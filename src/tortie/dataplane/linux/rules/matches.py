@@ -1,0 +1,75 @@
+"""Words for rules: small groups of expressions that match one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tortie.host.nft import (
+    Compare,
+    Counter,
+    Ct,
+    Expression,
+    Family,
+    Lookup,
+    Mask,
+    Meta,
+    Payload,
+    Rule,
+    Verdict,
+)
+
+ESTABLISHED_OR_RELATED = 2 | 4
+INVALID = 1
+
+_NOTHING = b"\0\0\0\0"
+
+
+def _host_order(value: int) -> bytes:
+    """Conntrack's states are words of the machine; every machine that Linux containers run on today is little-endian."""
+    return value.to_bytes(4, "little")
+
+
+def ct_state(states: int) -> tuple[Expression, ...]:
+    """The flow is in one of these states."""
+    return Ct("state"), Mask(_host_order(states), _NOTHING), Compare("neq", _NOTHING)
+
+
+def interface(direction: str, prefix: str) -> tuple[Expression, ...]:
+    """The interface's name begins so. ``direction`` is ``iifname`` or ``oifname``."""
+    return Meta("iifname" if direction == "iifname" else "oifname"), Compare("eq", prefix.encode())
+
+
+def source(family: Family, register: int = 1) -> Payload:
+    return Payload("network", 12, 4, register) if family == "ip" else Payload("network", 8, 16, register)
+
+
+def destination(family: Family, register: int = 1) -> Payload:
+    return Payload("network", 16, 4, register) if family == "ip" else Payload("network", 24, 16, register)
+
+
+def protocol(number: int) -> tuple[Expression, ...]:
+    return Meta("l4proto"), Compare("eq", bytes([number]))
+
+
+def known_interface(set_name: str) -> tuple[Expression, ...]:
+    return Meta("iifname"), Lookup(set_name)
+
+
+def sends_from(family: Family, set_name: str) -> tuple[Expression, ...]:
+    """The pair of interface and source is in the set."""
+    return Meta("iifname", 1), source(family, 2), Lookup(set_name)
+
+
+def rule(*parts: Expression | Sequence[Expression], comment: str = "") -> Rule:
+    """One rule of expressions and groups of them."""
+    flat: list[Expression] = []
+    for part in parts:
+        if isinstance(part, Sequence):
+            flat.extend(part)
+        else:
+            flat.append(part)
+    return Rule(tuple(flat), comment)
+
+
+def counted(verdict: Verdict) -> tuple[Expression, ...]:
+    return Counter(), verdict
