@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.datastore_servers import EtcdServer, Place, etcdctl
 
+from tests.contract.datastore_servers import EtcdServer, Place, etcdctl
 from tortie.aio import checkpoints
 from tortie.datastore.etcd.key_value import EtcdKeyValue
 from tortie.datastore.etcd.options import EtcdOptions
@@ -499,7 +499,7 @@ async def test_watched_terms_take_effect(store: Store) -> None:
     running = asyncio.create_task(a.run())
     try:
         async with asyncio.timeout(10):
-            while a._live.current() is None:  # nobody tells: # noqa: ASYNC110
+            while not a.ready:  # nobody tells: # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (await take(a, "h1"))[0].startswith("10.0.0.")
         stored = await store.get(ResourceKey(IP_POOL, "one"))

@@ -123,6 +123,11 @@ class Allocator:
         """Block writes that had to be repeated because others were first."""
         return self._blocks.conflicts
 
+    @property
+    def ready(self) -> bool:
+        """Whether `run` keeps the terms up to date just now."""
+        return self._live.current() is not None
+
     async def run(self) -> None:
         """For ever: keep pools, reservations, configuration and the node's labels up to date from watches, and `tidy`.
 
