@@ -92,8 +92,9 @@ class Pipeline:
     async def receive(self, updates: Sequence[Update], *, in_sync: bool) -> None:
         """The syncer's sink. Waits while the calculation is behind."""
         await self.intake.receive(updates, in_sync=in_sync)
-        if in_sync and self._dirty_since is None and not self.first_applied.is_set():
-            self._dirty_since = self._clock.monotonic()
+        if in_sync and not self.first_applied.is_set():
+            if self._dirty_since is None:
+                self._dirty_since = self._clock.monotonic()
             self._wake.set()
 
     def write_through(self, update: Update) -> None:

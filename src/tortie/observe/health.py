@@ -53,9 +53,9 @@ class Reporter:
 
     @property
     def interval_seconds(self) -> float:
-        """How often an idle loop should report: three times a time-out, at most every 10 s."""
+        """How often an idle loop should report: three times a time-out, at least every 2 s, so that a shorter time-out soon holds."""
         timeout = self._state.timeout_seconds
-        return min(timeout / 3, 10.0) if timeout else 10.0
+        return min(timeout / 3, 2.0) if timeout else 2.0
 
 
 class Health:

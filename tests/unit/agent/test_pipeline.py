@@ -116,6 +116,17 @@ async def test_nothing_reaches_the_dataplane_before_the_snapshot_is_whole() -> N
         await until(lambda: bench.health.readiness().ok)
 
 
+async def test_in_sync_may_come_after_everything_was_folded() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.pipeline.receive([put("a")], in_sync=False)
+        await until(lambda: len(bench.graph.folded) == 1)
+        await asyncio.sleep(0.02)
+        await bench.pipeline.receive([], in_sync=True)
+        async with asyncio.timeout(0.5):
+            await bench.pipeline.first_applied.wait()
+
+
 async def test_an_empty_datastore_is_in_sync_too() -> None:
     bench = Bench()
     async with bench.running():
