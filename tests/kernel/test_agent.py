@@ -1,0 +1,177 @@
+"""The agent as a process: readiness and its reasons, one a node, clean ends, kill -9, and settings that change under it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.agent_process import AgentProcess, until
+
+pytestmark = pytest.mark.needs("netns", "nftables")
+
+
+@pytest.fixture
+def agent(netns: Callable[[], str], run_dir: Path) -> Iterator[AgentProcess]:
+    """Not started yet, in a namespace with an uplink."""
+    name = netns()
+    ip = ["ip", "-n", name]
+    subprocess.run([*ip, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0-far"], check=True)
+    subprocess.run([*ip, "addr", "add", "172.30.77.11/24", "dev", "eth0"], check=True)
+    for link in ("eth0", "eth0-far"):
+        subprocess.run([*ip, "link", "set", link, "up"], check=True)
+    process = AgentProcess(name, run_dir)
+    yield process
+    process.close()
+
+
+def tortie(agent: AgentProcess, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "tortie", *arguments]
+    return subprocess.run(
+        argv, env=agent.environment, input=stdin, capture_output=True, text=True, check=False
+    )
+
+
+def felix(agent: AgentProcess, **spec: object) -> None:
+    """Store these as the cluster's FelixConfiguration."""
+    document = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "FelixConfiguration",
+        "metadata": {"name": "default"},
+        "spec": spec,
+    }
+    done = tortie(agent, "apply", "-f", "-", stdin=json.dumps(document))
+    assert done.returncode == 0, done.stderr
+
+
+def in_namespace(agent: AgentProcess, *argv: str) -> str:
+    command = ["nsenter", f"--net=/run/netns/{agent.namespace}", *argv]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_it_becomes_ready_and_serves_health_and_metrics(agent: AgentProcess) -> None:
+    agent.start().ready()
+    assert agent.get("/liveness") == (200, "ok\n")
+    assert agent.get("/readiness") == (200, "ok\n")
+    status, metrics = agent.get("/metrics", 9091)
+    assert status == 200
+    assert 'felix_host{host="node1"} 1.0' in metrics
+    assert "felix_resync_state 3.0" in metrics
+    answer = agent.status()
+    assert answer is not None
+    assert (answer["node"], answer["pid"], answer["in_sync"]) == ("node1", agent.pid, True)
+    shown = tortie(agent, "agent", "status")
+    assert shown.returncode == 0
+    assert f"node node1: agent pid {agent.pid}" in shown.stdout
+
+
+def test_sigterm_ends_it_cleanly_and_leaves_the_dataplane(agent: AgentProcess) -> None:
+    agent.start().ready()
+    assert agent.end(signal.SIGTERM) == 0
+    assert "tortie" in in_namespace(agent, "nft", "list", "tables")
+    assert agent.get("/liveness") == (0, "")
+
+
+def test_after_kill_9_the_next_one_adopts_what_is_there_and_writes_nothing(agent: AgentProcess) -> None:
+    agent.start().ready()
+    before = in_namespace(agent, "nft", "-a", "list", "ruleset")
+    assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    with subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{agent.namespace}", "nft", "monitor"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as monitor:
+        agent.start().ready()
+        monitor.terminate()
+        assert monitor.stdout is not None
+        assert monitor.stdout.read() == ""
+    assert in_namespace(agent, "nft", "-a", "list", "ruleset") == before
+
+
+def test_a_second_agent_is_refused_and_told_by_whom(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.start().ready()
+    for environment in ({}, {"TORTIE_RUN_DIR": str(tmp_path / "other")}):
+        second = subprocess.run(
+            [
+                "nsenter",
+                f"--net=/run/netns/{agent.namespace}",
+                sys.executable,
+                "-m",
+                "tortie",
+                "agent",
+                "run",
+            ],
+            env={**agent.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert second.returncode == 2
+        assert f"another agent, pid {agent.pid}, runs" in second.stderr
+    assert agent.get("/readiness")[0] == 200
+
+
+def test_it_is_live_and_says_why_it_is_not_ready_while_the_datastore_is_away(agent: AgentProcess) -> None:
+    agent.environment["TORTIE_DATASTORE"] = "etcd://127.0.0.1:1"
+    agent.start()
+    until(lambda: agent.get("/readiness")[0] == 503 and "127.0.0.1:1" in agent.get("/readiness")[1])
+    assert agent.get("/liveness") == (200, "ok\n")
+    answer = agent.status()
+    assert answer is not None
+    assert "127.0.0.1:1" in answer["datastore"]["state"]
+    assert agent.end(signal.SIGTERM) == 0
+
+
+def test_hot_settings_change_at_once_and_others_end_it_with_129(agent: AgentProcess) -> None:
+    agent.start().ready()
+    felix(agent, healthPort=19099, prometheusMetricsPort=19091, logSeverityScreen="Debug")
+    until(lambda: agent.get("/liveness", 19099)[0] == 200 and agent.get("/metrics", 19091)[0] == 200)
+    assert agent.get("/liveness", 9099) == (0, "")
+    felix(agent, healthPort=19099, interfacePrefix="wl")
+    assert agent.child is not None
+    assert agent.child.wait(10) == 129
+    assert "interface_prefix changed" in agent.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "reporter"),
+    [
+        ("--hang-calculation-after", "CalculationGraph"),
+        ("--hang-dataplane-after", "InternalDataplaneMainLoop"),
+    ],
+)
+def test_a_loop_that_hangs_makes_it_not_live_within_the_timeout(
+    agent: AgentProcess, option: str, reporter: str
+) -> None:
+    agent.start().ready()
+    felix(agent, healthTimeoutOverrides=[{"name": reporter, "timeout": "1s"}])
+    agent.end(signal.SIGTERM)
+    agent.start(option, "3").ready()
+    assert agent.get("/liveness")[0] == 200
+    until(lambda: agent.get("/liveness")[0] == 503, 6)
+    assert f"{reporter}: silent for" in agent.get("/liveness")[1]
+
+
+def test_bad_configuration_is_named_and_ends_it(agent: AgentProcess) -> None:
+    agent.environment["IP_AUTODETECTION_METHOD"] = "by-magic"
+    assert agent.start().child is not None
+    assert agent.end(0) == 2
+    assert "by-magic" in agent.log.read_text()
+
+
+def test_endpoint_status_files_are_kept(agent: AgentProcess, run_dir: Path) -> None:
+    stale = run_dir / "endpoint-status" / "sdfsdf"
+    stale.parent.mkdir()
+    stale.touch()
+    agent.start().ready()
+    felix(agent, endpointStatusPathPrefix=str(run_dir))
+    assert agent.child is not None
+    assert agent.child.wait(10) == 129
+    agent.start().ready()
+    until(lambda: not stale.exists())
