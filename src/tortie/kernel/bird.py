@@ -28,7 +28,7 @@ class Line(NamedTuple):
 class BirdControl:
     """A client of one BIRD. Each question is a connection of its own: BIRD may die and come back in between."""
 
-    def __init__(self, socket: Path, *, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, socket: Path, *, timeout_seconds: float = 3.0) -> None:
         self.socket = socket
         self._timeout_seconds = timeout_seconds
 
