@@ -1,0 +1,209 @@
+"""ADD and DEL through the plugin, process start included, against Debian's ``ptp`` with ``host-local``.
+
+Both run in the same node's namespace, on fresh pod namespaces, in alternated pairs. What is timed is what a runtime waits
+for: from the start of the plugin's process to its end; for eight at once, until the last one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import Figure, interval
+from tests.cni_node import Node
+from tortie.kernel import netns
+
+PAIRS = 40
+PAIRS_AT_ONCE = 20
+AT_ONCE = 8
+DEBIAN = "/usr/lib/cni"
+
+
+class Plugin:
+    """One plugin with its configuration. Calls come from a thread that stands in the node's namespace."""
+
+    def __init__(self, program: str, config: dict[str, Any], path: str) -> None:
+        self._program = program
+        self._path = path
+        self._config = os.memfd_create("config")
+        os.write(self._config, json.dumps({"cniVersion": "1.0.0", **config}).encode())
+
+    def start(self, command: str, namespace: str) -> tuple[int, int]:
+        """Begin; returns the child and a descriptor that holds its output."""
+        out = os.memfd_create("out")
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": namespace,
+            "CNI_NETNS": f"/run/netns/{namespace}",
+            "CNI_IFNAME": "eth0",
+            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={namespace}",
+            "CNI_PATH": self._path,
+            "PATH": os.environ["PATH"],
+        }
+        descriptor = os.open(f"/proc/self/fd/{self._config}", os.O_RDONLY)
+        actions = [(os.POSIX_SPAWN_DUP2, descriptor, 0), (os.POSIX_SPAWN_DUP2, out, 1)]
+        child = os.posix_spawn(self._program, [self._program], environment, file_actions=actions)
+        os.close(descriptor)
+        return child, out
+
+    @staticmethod
+    def finish(child: int, out: int) -> None:
+        _, status = os.waitpid(child, 0)
+        if status:
+            said = os.pread(out, 4096, 0).decode(errors="replace")
+            raise RuntimeError(f"a plugin ended with status {status}: {said}")
+        os.close(out)
+
+    def call(self, command: str, namespaces: list[str]) -> float:
+        """All at once; milliseconds until the last has ended."""
+        begun = time.perf_counter()
+        running = [self.start(command, namespace) for namespace in namespaces]
+        for child, _ in running:
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        took = (time.perf_counter() - begun) * 1000
+        for child, out in running:
+            self.finish(child, out)
+        return took
+
+
+class Pair:
+    """The two, measured in turn."""
+
+    def __init__(self, node: Node, directory: Path) -> None:
+        ours = {
+            "name": "bench",
+            "type": "tortie",
+            "socket": str(node.socket),
+            "ipam": {"type": "tortie-ipam"},
+        }
+        ipam = {"type": "host-local", "subnet": "10.88.0.0/16", "dataDir": str(directory / "host-local")}
+        self._ours = Plugin(str(node.bin_dir / "tortie"), ours, f"{node.bin_dir}:{DEBIAN}")
+        self._theirs = Plugin(f"{DEBIAN}/ptp", {"name": "ptp", "type": "ptp", "ipam": ipam}, DEBIAN)
+
+    def round(self, names: list[str], *, ours_first: bool) -> dict[str, tuple[float, float]]:
+        """Each in half of the namespaces, all at once: for ADD and DEL, our milliseconds and theirs."""
+        mine: dict[str, float] = {}
+        other: dict[str, float] = {}
+        half = len(names) // 2
+        turns = [(self._ours, mine, names[:half]), (self._theirs, other, names[half:])]
+        for plugin, times, namespaces in turns if ours_first else turns[::-1]:
+            for command in ("ADD", "DEL"):
+                times[command] = plugin.call(command, namespaces)
+        return {command: (mine[command], other[command]) for command in ("ADD", "DEL")}
+
+
+@contextlib.contextmanager
+def _namespaces(count: int) -> Iterator[list[str]]:
+    names = [f"tt-bench-{secrets.token_hex(6)}" for _ in range(count)]
+    for name in names:
+        netns.create(name)
+    try:
+        yield names
+    finally:
+        for name in names:
+            netns.delete(name)
+
+
+def measure(node: Node, directory: Path, datastore: str) -> list[Figure]:
+    pair = Pair(node, directory)
+    figures: list[Figure] = []
+    for count, pairs in ((1, PAIRS), (AT_ONCE, PAIRS_AT_ONCE)):
+        warm = 2
+        # All namespaces are made before and removed after: while the kernel clears some away, everything else waits.
+        with _namespaces(2 * count * (warm + pairs)) as names:
+            step = 2 * count
+            rounds = [
+                pair.round(names[start : start + step], ours_first=bool(start // step % 2))
+                for start in range(0, len(names), step)
+            ][warm:]
+        for command, target in (("ADD", 0.6), ("DEL", 0.3)):
+            ratio = interval([a / b for a, b in (found[command] for found in rounds)])
+            mine = statistics.median(found[command][0] for found in rounds)
+            other = statistics.median(found[command][1] for found in rounds)
+            many = "alone" if count == 1 else f"{count} at once"
+            figures.append(
+                Figure(
+                    subject="cni",
+                    what=f"{command} {many}, {datastore}: ratio to ptp with host-local",
+                    value=f"{ratio.text()} ({mine:.1f} ms against {other:.1f} ms)",
+                    target=f"≤ {target}",
+                    met=ratio.low <= target,
+                    runs=f"{pairs} pairs",
+                )
+            )
+    return figures
+
+
+async def run() -> list[Figure]:
+    """Every figure of the plugin, on both datastores."""
+    figures: list[Figure] = []
+    for datastore in ("sqlite", "etcd"):
+        with ThreadPoolExecutor(1) as thread:
+            figures += await asyncio.get_running_loop().run_in_executor(thread, _one, datastore)
+    return figures
+
+
+def _one(datastore: str) -> list[Figure]:
+    directory = Path(tempfile.mkdtemp(prefix="tt-"))
+    made: list[str] = []
+
+    def namespace() -> str:
+        name = f"tt-bench-{secrets.token_hex(6)}"
+        netns.create(name)
+        made.append(name)
+        return name
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.callback(lambda: [netns.delete(name) for name in made])
+        url = stack.enter_context(_etcd(directory)) if datastore == "etcd" else ""
+        node = Node(directory, namespace, datastore=url)
+        stack.callback(node.close)
+        node.prepare("10.65.0.0/16")
+        node.start()
+        netns.enter_for_good(node.name)
+        return measure(node, directory, datastore)
+
+
+@contextlib.contextmanager
+def _etcd(directory: Path) -> Iterator[str]:
+    """Debian's etcd on a Unix socket: the node's namespace has no way to our loopback."""
+    socket = directory / "etcd.sock:0"
+    arguments = {
+        "data-dir": directory / "etcd",
+        "logger": "zap",
+        "log-level": "error",
+        "listen-client-urls": f"unix://{socket.name}",
+        "advertise-client-urls": f"unix://{socket.name}",
+        "listen-peer-urls": "unix://peer.sock:0",
+        "initial-advertise-peer-urls": "http://127.0.0.1:2380",
+        "initial-cluster": "default=http://127.0.0.1:2380",
+    }
+    child = subprocess.Popen(
+        ["etcd", *(f"--{name}={value}" for name, value in arguments.items())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=directory,
+    )
+    try:
+        deadline = time.monotonic() + 15
+        while not socket.exists():
+            if time.monotonic() > deadline:
+                raise RuntimeError("etcd does not start")
+            time.sleep(0.05)
+        yield f"etcd+unix://{socket}"
+    finally:
+        child.kill()
+        child.wait()
