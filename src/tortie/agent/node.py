@@ -27,7 +27,11 @@ from tortie.calc.graph import KINDS, CalcGraph
 from tortie.calc.scope import Scope
 from tortie.dataplane.bird.driver import BirdDriver
 from tortie.dataplane.bird.manager import BirdManager
+from tortie.dataplane.delta_tracker import DeltaTracker
+from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.plane import LinuxDataplane
+from tortie.dataplane.reconciler import Stage
+from tortie.dataplane.reconciler import Stage
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
 from tortie.datastore.syncer import Batch, FeedState, Phase, Syncer
@@ -135,11 +139,14 @@ class Node:
 
     def _make_pipeline(self) -> Pipeline:
         paths = self._config.paths
-        bird = BirdManager()
+        texts: DeltaTracker[str, str] = DeltaTracker()
+        bird = BirdManager(texts)
         control = BirdControl(paths.bird_control)
-        self._dataplane = LinuxDataplane(extra=((bird, BirdDriver(paths.bird_configuration, control)),))
+        stage = Stage.of(bird, BirdDriver(paths.bird_configuration, control), texts)
+        self._dataplane = LinuxDataplane(extra=(stage,))
         graph = CalcGraph(Scope(self._config.node))
         pipeline = Pipeline(graph, self._dataplane, self._health, self._metrics)
+        self._dataplane.on_drift = pipeline.drifted
         pipeline.on_endpoints = self._note_endpoints
         pipeline.hang_calculation_after_seconds = self._config.hang_calculation_after_seconds
         pipeline.hang_dataplane_after_seconds = self._config.hang_dataplane_after_seconds
