@@ -28,9 +28,7 @@ from tortie.calc.scope import Scope
 from tortie.dataplane.bird.driver import BirdDriver
 from tortie.dataplane.bird.manager import BirdManager
 from tortie.dataplane.delta_tracker import DeltaTracker
-from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.plane import LinuxDataplane
-from tortie.dataplane.reconciler import Stage
 from tortie.dataplane.reconciler import Stage
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store

@@ -29,7 +29,7 @@ from tortie.errors import DataplaneUnsupported, KernelError, TortieError
 from tortie.host.nft import NftKey, NftValue
 from tortie.host.routes import Route, RouteKey
 from tortie.kernel.conntrack import ConntrackSocket
-from tortie.kernel.monitor import RouteMonitor
+from tortie.kernel.monitor import Event, RouteMonitor
 from tortie.kernel.netns import Namespace
 from tortie.kernel.nft import NftSocket
 from tortie.kernel.rtnetlink import RouteSocket
@@ -88,6 +88,7 @@ class LinuxDataplane:
         self._timers: list[asyncio.TimerHandle] = []
         self._first_seen: dict[RouteKey, float] = {}
         self._trouble: dict[str, TortieError] = {}
+        self._unheard: list[Event] = []
 
         nft: DeltaTracker[NftKey, NftValue] = DeltaTracker()
         self._nft_tracker = nft
@@ -231,6 +232,7 @@ class LinuxDataplane:
             stage.reconciler.forget_unwanted_failures()
             for manager in stage.managers:
                 failed.update(manager.blame(stage.reconciler.failed))
+        asyncio.get_running_loop().call_soon(self._consider)
         return Applied(self._generation, failed)
 
     # What is there
@@ -318,6 +320,13 @@ class LinuxDataplane:
         except KernelError:
             self._look_at_everything()
             return
+        self._unheard.extend(events)
+        if not self._lock.locked():
+            self._consider()
+
+    def _consider(self) -> None:
+        """Judge events once a round is over: in its midst our own changes look like others'."""
+        events, self._unheard = self._unheard, []
         now, later = self._drift.hear(events)
         if not self._in_sync or self.on_drift is None:
             return

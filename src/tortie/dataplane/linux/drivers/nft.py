@@ -80,8 +80,9 @@ class NftDriver:
             table.family for table in tables if table.schema != names.SCHEMA or table.family in self._stale
         }
         if self._stale:
-            for key in [key for key in found if family_of(key) in self._stale]:
-                del found[key]
+            rest: dict[NftKey, NftValue] = {}
+            rest.update((key, value) for key, value in found.items() if family_of(key) not in self._stale)
+            found = rest
             for family in self._stale:
                 found[family] = Table(family, names.TABLE, schema=0)
         self._generation = generation
