@@ -1,6 +1,6 @@
 """A file for each local endpoint that is real, for who waits on this machine for a pod's network.
 
-As Felix writes them where FelixConfiguration has ``endpointStatusPathPrefix``: ``<prefix>/endpoint-status/k8s default%2Fweb eth0``
+As Felix does where FelixConfiguration has ``endpointStatusPathPrefix``: ``<prefix>/endpoint-status/k8s default%2Fweb eth0``
 holds interface, MAC and addresses. A file stands while its endpoint is programmed; one that nobody wants is removed,
 but not before the first in-sync.
 """

@@ -53,7 +53,7 @@ class Reporter:
 
     @property
     def interval_seconds(self) -> float:
-        """How often an idle loop should report: three times a time-out, at least every 2 s, so that a shorter time-out soon holds."""
+        """How often an idle loop should report: thrice a time-out, and at least every 2 s, so that a shorter one soon holds."""
         timeout = self._state.timeout_seconds
         return min(timeout / 3, 2.0) if timeout else 2.0
 
