@@ -153,7 +153,7 @@ def test_pods_go_without_a_trace_and_bad_ones_leave_none(unique_name: Callable[[
         )
         made.run("lab", "pod", "rm", "shop/web")
         assert pod["interface"] not in made.inside("node1", "ip", "-br", "link")
-        assert pod["ips"][0] not in made.inside("node1", "ip", "route")
+        assert f"{pod['ips'][0]} dev" not in made.inside("node1", "ip", "route")
         assert not (Path("/run/netns") / pod["netns"]).exists()
         refused = made.run(
             "lab", "pod", "add", "bad", "--node", "node1",
