@@ -66,11 +66,11 @@ def validate(pool: Resource[Any]) -> list[InvalidResource]:
         found.one_of(f"spec.allowedUses[{index}]", use, USES)
     if "LoadBalancer" in spec.allowed_uses and len(set(spec.allowed_uses)) > 1:
         found.add("spec.allowedUses", ", ".join(spec.allowed_uses), "mixes LoadBalancer with other uses")
+    low, high = BLOCK_SIZES[6 if ":" in spec.cidr else 4]
+    found.between("spec.blockSize", spec.block_size, low, high)
     if cidr is None:
         return found.found
-    low, high = BLOCK_SIZES[cidr.version]
-    found.between("spec.blockSize", spec.block_size, low, high)
-    if cidr.length > spec.block_length:
+    if low <= spec.block_length <= high and cidr.length > spec.block_length:
         found.add("spec.cidr", spec.cidr, f"is smaller than a block (spec.blockSize is {spec.block_length})")
     for reserved in LINK_LOCAL:
         if cidr.overlaps(reserved):

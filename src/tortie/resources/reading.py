@@ -70,7 +70,7 @@ def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resour
         *(_placed(each, document) for each in info.validate(resource)),
     ]
     if findings:
-        raise InvalidDocument(findings)
+        raise InvalidDocument(sorted(findings, key=lambda each: document.line_of(each.field)))
     return resource
 
 
