@@ -138,8 +138,8 @@ async def _work(url: str, node: str, requests: int, in_flight: int) -> None:
             attributes = {"namespace": "default", "node": node, "pod": f"pod-{number}"}
             attributes["timestamp"] = "2026-08-22 00:00:01 +0000 UTC"
             handle = f"k8s-pod-network.{node}{number:060d}"
-            for assigned in await allocator.assign(AssignRequest(handle=handle, attributes=attributes)):
-                addresses.append(str(assigned))
+            found = await allocator.assign(AssignRequest(handle=handle, attributes=attributes))
+            addresses.extend(map(str, found))
 
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
@@ -183,7 +183,8 @@ def _etcd(directory: Path) -> Iterator[str]:
     try:
         deadline = time.monotonic() + 20
         ask = ["etcdctl", "--endpoints", client, "get", "x"]
-        while subprocess.run(ask, env={**os.environ, "ETCDCTL_API": "3"}, capture_output=True).returncode:
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        while subprocess.run(ask, check=False, env=environment, capture_output=True).returncode:
             if time.monotonic() > deadline:
                 raise AssertionError("etcd does not answer")
             time.sleep(0.1)

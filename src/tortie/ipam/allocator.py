@@ -19,8 +19,9 @@ from tortie.aio.tasks import Group, supervise
 from tortie.datastore.store import Store
 from tortie.errors import AddressesExhausted, AlreadyExists, Conflict, NotFound, TortieError
 from tortie.ipam import handles
-from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, holder, ordinals_of, owner
+from tortie.ipam.blocks import Edit, Refusal, address_at, holder, ordinals_of, owner
 from tortie.ipam.handles import ATTEMPTS, retry_delays
+from tortie.ipam.leaks import describe
 from tortie.ipam.live_terms import LiveTerms
 from tortie.ipam.node_blocks import NodeBlocks, Room, Search
 from tortie.ipam.pools import complete_deletions
@@ -504,14 +505,6 @@ class Allocator:
             yield self
         finally:
             await self.close()
-
-
-def describe(who: Holder) -> str:
-    """Who holds an address, in a sentence: the pod's name where one is told."""
-    pod = who.attributes.get("pod")
-    if pod:
-        return f"pod {who.attributes.get('namespace', '')}/{pod} on node {who.attributes.get('node', '?')}"
-    return who.handle or "a holder without a handle"
 
 
 def _why_none(
