@@ -25,6 +25,7 @@ from tortie.kernel.rtnetlink import RouteSocket
 from tortie.net.addresses import Prefix
 from tortie.observe import log
 from tortie.resources.resource import ResourceKey, Revision
+from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.means import Means
 from tortie.workloads.profiles import Profiles
 from tortie.workloads.register import StoreRegister
@@ -66,11 +67,13 @@ async def main() -> None:
         allocator=Allocator(store, options.node),
         register=StoreRegister(store),
         profiles=Profiles(store),
+        live=LiveFacts(store),
         realised=PlainRealised(store),
         links=LinuxPodLinks(),
     )
-    server = CNIServer(options.socket, Workloads(means))
-    await supervise({"ipam": means.allocator.run, "cni": server.run})
+    workloads = Workloads(means)
+    server = CNIServer(options.socket, workloads)
+    await supervise({"ipam": means.allocator.run, "workloads": workloads.run, "cni": server.run})
 
 
 if __name__ == "__main__":

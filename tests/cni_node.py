@@ -30,7 +30,10 @@ STARTED_SECONDS = 15.0
 class Node:
     """Made by the fixture ``cni_node``. ``name`` is the node's and its namespace's."""
 
-    def __init__(self, directory: Path, netns: Callable[[], str], *, datastore: str = "") -> None:
+    def __init__(
+        self, directory: Path, netns: Callable[[], str], *, datastore: str = "", whole: bool = False
+    ) -> None:
+        self.whole = whole
         self.directory = directory
         self._netns = netns
         self.name = netns()
@@ -50,7 +53,8 @@ class Node:
         """A Node resource and pools."""
 
         async def write(store: Store) -> None:
-            await store.create(Resource(key=ResourceKey(NODE, self.name), spec=NodeSpec()))
+            if not self.whole:
+                await store.create(Resource(key=ResourceKey(NODE, self.name), spec=NodeSpec()))
             for place, cidr in enumerate(pools):
                 spec = IPPoolSpec(cidr=cidr, block_size=block_size)
                 await store.create(Resource(key=ResourceKey(IP_POOL, f"pool-{place}"), spec=spec))
@@ -58,15 +62,27 @@ class Node:
         self.ask(write)
 
     def start(self, *, fault: str = "") -> None:
-        """The agent. ``fault`` names the checkpoint at which it kills itself."""
-        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        """The agent: the whole one, or only as much as ADD and DEL need (`cni_agent`). ``fault`` names the checkpoint
+        at which it kills itself."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(TESTS.parent),
+            "NODENAME": self.name,
+            "TORTIE_DATASTORE": self.datastore,
+            "TORTIE_RUN_DIR": str(self.directory),
+            "TORTIE_STATE_DIR": str(self.directory / "state"),
+            "FELIX_HEALTHENABLED": "false",
+            "NO_DEFAULT_POOLS": "true",
+        }
         if fault:
             environment["TORTIE_FAULT"] = f"kill:{fault}"
         self.socket.unlink(missing_ok=True)
-        inside = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, "-m", "cni_agent"]
+        inside = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, "-m"]
+        part = ["tests.cni_agent", "--node", self.name, "--datastore", self.datastore]
+        argv = ["tortie", "agent", "run"] if self.whole else [*part, "--socket", str(self.socket)]
         with self.log.open("ab") as out:
             self.agent = subprocess.Popen(
-                [*inside, "--node", self.name, "--datastore", self.datastore, "--socket", str(self.socket)],
+                [*inside, *argv],
                 env=environment,
                 stdout=out,
                 stderr=out,

@@ -125,7 +125,8 @@ class Runtime:
     def versions(self, plugin: str) -> list[str]:
         out = self.run(plugin, {"CNI_COMMAND": "VERSION"}, {"cniVersion": self.conflist["cniVersion"]})
         assert out is not None
-        return out["supportedVersions"]
+        versions: list[str] = out["supportedVersions"]
+        return versions
 
     # ---- one plugin ----
 

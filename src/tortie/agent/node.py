@@ -43,6 +43,7 @@ from tortie.observe import log
 from tortie.observe.health import Health
 from tortie.observe.metrics import Metrics
 from tortie.resources.resource import Kind
+from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.means import Means
 from tortie.workloads.profiles import Profiles
 from tortie.workloads.register import StoreRegister
@@ -105,6 +106,7 @@ class Node:
                 "calculation": pipeline.run_calculation,
                 "dataplane": pipeline.run_dataplane,
                 "cni": lambda: self._serve_cni(pipeline, handler),
+                "workloads": self._workloads.run,
                 "addresses": lambda: self._watch_addresses(store, identity),
                 "first in-sync": lambda: self._after_first_apply(pipeline),
             }
@@ -162,6 +164,7 @@ class Node:
             allocator=allocator,
             register=StoreRegister(store, pipeline.write_through),
             profiles=Profiles(store),
+            live=LiveFacts(store),
             realised=pipeline.realised,
             links=self._links,
             mtu=lambda: self._mtu,
@@ -172,11 +175,9 @@ class Node:
             verdict = self._health.readiness()
             return None if verdict.ok else NotReady("; ".join(verdict.reasons))
 
+        self._workloads = Workloads(means, readiness=readiness, local=lambda: pipeline.realised.endpoints)
         handler = Sandboxes(
-            self._config.paths.sandboxes,
-            self._config.node,
-            lambda: _prefix(pipeline),
-            Workloads(means, readiness=readiness),
+            self._config.paths.sandboxes, self._config.node, lambda: _prefix(pipeline), self._workloads
         )
         self._operations.sandboxes = handler.known
         return handler

@@ -1,4 +1,4 @@
-"""Two things at once within one task, without leaving either behind."""
+"""Several things at once within one task, and work that another may call off; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
 
 
 async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
@@ -23,14 +24,40 @@ async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
     return one, other
 
 
-async def unless(event: asyncio.Event, work: Awaitable[A]) -> A | None:
-    """Do the work, but stop at once when the event is set: then None. The event wins over a result that came with it."""
-    doing = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return None if event.is_set() else await doing
-    finally:
-        for task in (doing, stopping):
-            task.cancel()
-        await asyncio.gather(doing, stopping, return_exceptions=True)
+async def all_three(first: Awaitable[A], second: Awaitable[B], third: Awaitable[C]) -> tuple[A, B, C]:
+    """As `both`."""
+    one, two, three = await asyncio.gather(first, second, third, return_exceptions=True)
+    for done in (one, two, three):
+        if isinstance(done, BaseException):
+            raise done
+    return one, two, three  # type: ignore[return-value]  # none is an error: the loop saw to it
+
+
+class Recall:
+    """Lets another task call off what this one waits for. Costs nothing while nobody does."""
+
+    def __init__(self) -> None:
+        self.called_off = False
+        self._waiting: asyncio.Timeout | None = None
+
+    def call_off(self) -> None:
+        """What is waited for stops now, and whoever asks later sees `called_off`."""
+        self.called_off = True
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def wait(self, work: Awaitable[A]) -> A | None:
+        """Do the work; None when it was called off. One piece of work at a time."""
+        if self.called_off:
+            if asyncio.iscoroutine(work):
+                work.close()
+            return None
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await work
+        except TimeoutError:
+            if not self.called_off:
+                raise
+            return None
+        finally:
+            self._waiting = None

@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 
 from tortie.aio.checkpoints import checkpoint
-from tortie.aio.joins import both, unless
+from tortie.aio.joins import Recall, all_three, both
 from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
@@ -38,17 +38,17 @@ async def attach(
     request: Request,
     netns: int,
     delegate: Delegate,
-    abandoned: asyncio.Event,
+    recall: Recall,
 ) -> Result:
     """Bring the sandbox into the network. The caller holds its locks.
 
     Again for the same container: the same addresses on a fresh wire. For a new sandbox of the same pod: it takes the old
-    one's place, whose addresses go with the old one's DEL. ``abandoned`` makes it stop and undo at the next step.
+    one's place, whose addresses go with the old one's DEL. Called off, it stops and undoes itself at the next step.
 
     Raises `TortieError`; then nothing is left but what the datastore kept us from giving back, and a DEL does that.
     """
     source = source_of(means.allocator, sandbox, request, delegate)
-    facts = await read_facts(means.store, sandbox)
+    facts = await read_facts(means, sandbox)
     wishes = read_wishes(
         request.config,
         request.args,
@@ -56,7 +56,7 @@ async def attach(
         namespace=facts.namespace.metadata.annotations if facts.namespace else {},
     )
     checkpoint("add.read")
-    work = _Attachment(means, sandbox, request, netns, facts, wishes, source, abandoned)
+    work = _Attachment(means, sandbox, request, netns, facts, wishes, source, recall)
     try:
         return await work.run()
     except BaseException as error:
@@ -77,7 +77,7 @@ class _Attachment:
         facts: Facts,
         wishes: Wishes,
         source: AddressSource,
-        abandoned: asyncio.Event,
+        recall: Recall,
     ) -> None:
         self.means = means
         self.sandbox = sandbox
@@ -86,7 +86,7 @@ class _Attachment:
         self._netns = netns
         self._facts = facts
         self._wishes = wishes
-        self._abandoned = abandoned
+        self._recall = recall
         self._made_link = False
         self._link = dataclasses.replace(
             sandbox.wire,
@@ -98,11 +98,9 @@ class _Attachment:
     async def run(self) -> Result:
         means, sandbox = self.means, self.sandbox
         profiles = profiles_of(sandbox, self._facts.pod)
-        (assigned, _), _ = await both(
-            both(
-                passing(self._assign(), "add.assigned"),
-                passing(means.profiles.ensure(profiles), "add.profiles"),
-            ),
+        assigned, _, _ = await all_three(
+            passing(self._assign(), "add.assigned"),
+            passing(means.profiles.ensure(profiles), "add.profiles"),
             passing(self._create(), "add.created"),
         )
         self._go_on()
@@ -113,7 +111,6 @@ class _Attachment:
             mac=self._link.mac,
             wishes=self._wishes,
             pod=self._facts.pod,
-            found=self._facts.endpoint,
         )
         _, revision = await both(
             passing(means.links.configure(self._link, self._netns), "add.configured"),
@@ -150,11 +147,11 @@ class _Attachment:
         seconds = self.means.realise_seconds if asked is None else asked
         if not seconds:
             return
-        await unless(self._abandoned, self.means.realised.wait(key, revision, timeout_seconds=seconds))
+        await self._recall.wait(self.means.realised.wait(key, revision, timeout_seconds=seconds))
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._abandoned.is_set():
+        if self._recall.called_off:
             message = f"{self.sandbox} was deleted by the runtime while it was being added"
             raise CNIError(Code.TRY_LATER, message)
 

@@ -21,7 +21,7 @@ async def detach(
     """
     source = source_of(means.allocator, sandbox, request, delegate)
     _, had_link = await both(
-        passing(require_ready(means.store), "del.read"),
+        passing(require_ready(means), "del.read"),
         passing(_unplug(means, sandbox, netns), "del.unplugged"),
     )
     await withdraw(means, sandbox, source, had_link=had_link)

@@ -34,9 +34,8 @@ def build_endpoint(
     mac: str,
     wishes: Wishes,
     pod: Resource[PodSpec] | None,
-    found: Resource[WorkloadEndpointSpec] | None = None,
 ) -> Resource[WorkloadEndpointSpec]:
-    """``found`` stands at its key now and is to be replaced: fields of it that we do not know stay."""
+    """As if nothing stood at its key; the register replaces what does."""
     service_account = _service_account(pod)
     spec = WorkloadEndpointSpec(
         orchestrator=sandbox.orchestrator,
@@ -62,14 +61,13 @@ def build_endpoint(
         annotations={NETWORK_ANNOTATION: sandbox.network},
         generate_name=pod.metadata.generate_name if pod else "",
     )
-    fresh = Resource(key=sandbox.endpoint, metadata=metadata, spec=spec)
-    return fresh if found is None else taking_the_place_of(found, fresh)
+    return Resource(key=sandbox.endpoint, metadata=metadata, spec=spec)
 
 
 def taking_the_place_of(
     found: Resource[WorkloadEndpointSpec], fresh: Resource[WorkloadEndpointSpec]
 ) -> Resource[WorkloadEndpointSpec]:
-    """``fresh`` as an update of what was found."""
+    """``fresh`` as an update of what was found: fields of it that we do not know stay."""
     metadata = replace(
         fresh.metadata, uid=found.metadata.uid, creation_timestamp=found.metadata.creation_timestamp
     )

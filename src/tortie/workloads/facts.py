@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from tortie.resources.ip_pool import IP_POOL
 from tortie.resources.namespace import NAMESPACE
 from tortie.resources.pod import POD
 from tortie.resources.resource import Put, Resource, ResourceKey
+from tortie.workloads.means import Means
 from tortie.workloads.sandbox import Sandbox
 
 _CLUSTER = ResourceKey(CLUSTER_INFORMATION, "default")
@@ -23,44 +23,30 @@ _CLUSTER = ResourceKey(CLUSTER_INFORMATION, "default")
 class Facts:
     """None: not stored. A pod that nobody stored still gets a network."""
 
-    pod: Resource[Any] | None
-    namespace: Resource[Any] | None
-    endpoint: Resource[Any] | None
+    pod: Resource[Any] | None = None
+    namespace: Resource[Any] | None = None
 
 
-async def read_facts(store: Store, sandbox: Sandbox) -> Facts:
+async def read_facts(means: Means, sandbox: Sandbox) -> Facts:
     """Raises `StoreUnavailable`, also while ``datastoreReady`` is false."""
-    wanted = [_CLUSTER, sandbox.endpoint]
-    if sandbox.pod:
-        wanted.append(ResourceKey(POD, sandbox.pod, sandbox.namespace))
-        wanted.append(ResourceKey(NAMESPACE, sandbox.namespace))
-    found = await asyncio.gather(*(_get(store, key) for key in wanted))
-    _refuse_unready(found[0])
-    return Facts(
-        endpoint=found[1],
-        pod=found[2] if sandbox.pod else None,
-        namespace=found[3] if sandbox.pod else None,
-    )
+    await require_ready(means)
+    if not sandbox.pod:
+        return Facts()
+    try:
+        pod = await means.store.get(ResourceKey(POD, sandbox.pod, sandbox.namespace))
+    except NotFound:
+        pod = None
+    return Facts(pod=pod, namespace=await means.live.get(ResourceKey(NAMESPACE, sandbox.namespace)))
 
 
-async def require_ready(store: Store) -> None:
+async def require_ready(means: Means) -> None:
     """Raises `StoreUnavailable` while the datastore is away or locked."""
-    _refuse_unready(await _get(store, _CLUSTER))
-
-
-def _refuse_unready(cluster: Resource[Any] | None) -> None:
+    cluster = await means.live.get(_CLUSTER)
     if cluster is not None and cluster.spec.datastore_ready is False:
         raise StoreUnavailable(
             "ClusterInformation default says that the datastore is not ready (spec.datastoreReady: false): "
             "someone migrates or upgrades it; ADD and DEL work again when it is unlocked"
         )
-
-
-async def _get(store: Store, key: ResourceKey) -> Resource[Any] | None:
-    try:
-        return await store.get(key)
-    except NotFound:
-        return None
 
 
 async def require_pool(store: Store) -> None:

@@ -12,6 +12,7 @@ from tortie.datastore.store import Store
 from tortie.ipam.allocator import Allocator
 from tortie.kernel.pod_link import PodLinks
 from tortie.resources.resource import ResourceKey, Revision
+from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.profiles import Profiles
 from tortie.workloads.register import EndpointRegister
 
@@ -42,6 +43,7 @@ class Means:
     allocator: Allocator
     register: EndpointRegister
     profiles: Profiles
+    live: LiveFacts
     realised: Realised
     links: PodLinks
     mtu: Callable[[], int] = lambda: 0

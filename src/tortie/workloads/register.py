@@ -35,6 +35,8 @@ class StoreRegister:
     def __init__(self, store: Store, on_write: Callable[[Update], None] = lambda update: None) -> None:
         self._store = store
         self._on_write = on_write
+        self._published: dict[ResourceKey, tuple[str, Revision]] = {}
+        """Ours as we wrote them, by container: saves a read where nobody else wrote since."""
 
     async def publish(self, endpoint: Resource[Any]) -> Revision:
         for _ in range(MOST_TRIES):
@@ -47,19 +49,25 @@ class StoreRegister:
                 endpoint = await self._merged(endpoint)
             else:
                 self._on_write(Put(stored))
+                self._published[stored.key] = (stored.spec.container_id, _revision_of(stored))
                 return _revision_of(stored)
         raise StoreUnavailable(f"{endpoint.key} is being changed by others all the time")
 
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
+        known = self._published.pop(key, None)
+        revision = known[1] if known is not None and known[0] == container_id else None
         for _ in range(MOST_TRIES):
             try:
-                found = await self._store.get(key)
-                if found.spec.container_id != container_id:
-                    return False
-                await self._store.delete(key, revision=found.revision)
+                if revision is None:
+                    found = await self._store.get(key)
+                    if found.spec.container_id != container_id:
+                        return False
+                    revision = found.revision
+                await self._store.delete(key, revision=revision)
             except NotFound:
                 return True
             except Conflict:
+                revision = None
                 continue
             self._on_write(Delete(key))
             return True

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from tortie.aio.checkpoints import checkpoint
+from tortie.aio.joins import Recall
+from tortie.aio.tasks import supervise
 from tortie.cni.config import NetConf
 from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import Result
+from tortie.desired.endpoints import EndpointKey, EndpointRow
 from tortie.errors import DeadlineExceeded
 from tortie.workloads.addresses import check_delegate
 from tortie.workloads.attach import attach
 from tortie.workloads.check import check
-from tortie.workloads.collect import collect_network
+from tortie.workloads.collect import Collector, collect_network
 from tortie.workloads.detach import detach
 from tortie.workloads.facts import require_pool, require_ready
 from tortie.workloads.locks import Locks
@@ -37,22 +41,35 @@ class NotReady:
 
 
 class Workloads:
-    """ADD, DEL, CHECK, GC and STATUS of one node. ``readiness`` says why no ADD can be served now, or None."""
+    """ADD, DEL, CHECK, GC and STATUS of one node. ``readiness`` says why no ADD can be served now, or None; ``local`` is
+    what should be real on this node, from the calculation."""
 
-    def __init__(self, means: Means, *, readiness: Callable[[], NotReady | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        means: Means,
+        *,
+        readiness: Callable[[], NotReady | None] = lambda: None,
+        local: Callable[[], Mapping[EndpointKey, EndpointRow]] = dict,
+    ) -> None:
         self._means = means
+        self._local = local
         self._readiness = readiness
-        self._adding: dict[str, asyncio.Event] = {}
+        self._adding: dict[str, Recall] = {}
         self.locks = Locks()
+
+    async def run(self) -> NoReturn:
+        """What goes on beside the requests, for ever: facts from watches, and cleaning up after vanished pods."""
+        collector = Collector(self._means, self.locks, self._local)
+        await supervise({"workload facts": self._means.live.run, "vanished pods": collector.run})
 
     async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
         """ADD. Raises `TortieError`, with nothing left behind."""
         sandbox = self._sandbox(request)
         async with self._turn(sandbox, netns) as own_netns:
             checkpoint("add.accepted")
-            abandoned = self._adding[sandbox.container_id] = asyncio.Event()
+            recall = self._adding[sandbox.container_id] = Recall()
             try:
-                result = await attach(self._means, sandbox, request, own_netns or netns, delegate, abandoned)
+                result = await attach(self._means, sandbox, request, own_netns or netns, delegate, recall)
             finally:
                 del self._adding[sandbox.container_id]
             checkpoint("add.done")
@@ -62,7 +79,7 @@ class Workloads:
         """DEL. An ADD for the same container that is still running stops and undoes itself first."""
         sandbox = self._sandbox(request)
         if sandbox.container_id in self._adding:
-            self._adding[sandbox.container_id].set()
+            self._adding[sandbox.container_id].call_off()
         async with self._turn(sandbox, netns) as own_netns:
             checkpoint("del.accepted")
             await detach(self._means, sandbox, request, own_netns, delegate)
@@ -93,7 +110,7 @@ class Workloads:
         if missing is not None:
             code = Code.LIMITED_CONNECTIVITY if missing.limited else Code.NOT_AVAILABLE
             raise CNIError(code, missing.reason)
-        await require_ready(self._means.store)
+        await require_ready(self._means)
         if config.ipam.is_built_in:
             await require_pool(self._means.store)
 
