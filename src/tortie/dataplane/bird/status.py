@@ -94,5 +94,5 @@ def why_down(peer: BGPPeerRow | None, session: BirdSession | None) -> str:
     if session.reason:
         return session.reason
     if peer.passive:
-        return f"waits for {where} to connect"
+        return f"waits for {where} to connect: is it up, and does its BIRD know this node?"
     return f"connects to {where}"
