@@ -283,7 +283,7 @@ async def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
                 await store.get("/a")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.needs("root")
 async def test_a_file_of_another_user_is_denied(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with opened(path) as store:
