@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, made)
     try:
-        await store.create(pod)
+        stored = await store.create(pod)
         await fabric.add_namespace(sandbox)
         made.result = await _sandbox(topology, made).add()
+        await store.update(replace(stored, status=_pod_status(made), revision=None))
     except BaseException:
         await remove_pod(topology, store, made, forgiving=True)
         raise
@@ -159,6 +161,15 @@ def _pod_document(request: PodRequest) -> dict[str, Any]:
             "serviceAccountName": request.service_account,
             "containers": [{"name": request.name, "ports": ports}],
         },
+    }
+
+
+def _pod_status(pod: LabPod) -> dict[str, Any]:
+    """What a kubelet writes once the sandbox is there."""
+    return {
+        "phase": "Running",
+        "podIP": pod.ips[0] if pod.ips else "",
+        "podIPs": [{"ip": ip} for ip in pod.ips],
     }
 
 
