@@ -71,15 +71,15 @@ def command(
 
 async def _all(store: Store, info: KindInfo, within: str) -> list[Resource[Any]]:
     """All of a kind; what cannot be read is reported and left out."""
-    from tortie.resources.resource import Put
+    from tortie.resources.resource import Invalid, Put
 
     found: list[Resource[Any]] = []
     async for page in store.list(info.kind, within=within):
         for update in page.updates:
             if isinstance(update, Put):
                 found.append(update.resource)
-            else:
-                click.echo(f"warning: {update}", err=True)
+            elif isinstance(update, Invalid):
+                click.echo(f"warning: {update.reason}", err=True)
     return found
 
 

@@ -104,6 +104,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.PIPE_CLOSED
     except SystemExit as stop:
+        if type(sys.stdout).__name__.endswith(
+            "PacifyFlushWrapper"
+        ):  # click's answer to a reader that has gone
+            return exit_codes.PIPE_CLOSED
         return (
             stop.code
             if isinstance(stop.code, int)
