@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,13 @@ TORTIE = (sys.executable, "-m", "tortie")
 class LabCommand:
     """Runs ``tortie …`` for one lab."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
+        self._environment = dict(environment or {})
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 120, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """``tortie ARGV``, the lab named by TORTIE_LAB."""
         done = subprocess.run(
             [*TORTIE, *argv],
@@ -28,7 +31,8 @@ class LabCommand:
             text=True,
             timeout=timeout,
             check=False,
-            env={**_environment(), "TORTIE_LAB": self.name},
+            input=stdin,
+            env={**_environment(), "TORTIE_LAB": self.name, **self._environment},
         )
         if check and done.returncode:
             raise AssertionError(
@@ -60,11 +64,61 @@ class LabCommand:
         lines = self.run("lab", "env", *more).stdout.splitlines()
         return dict(line.removeprefix("export ").split("=", 1) for line in lines)
 
+    def namespace(self, place: str) -> str:
+        """The network namespace of a node, of ``fabric``, or of a pod of the namespace ``default``."""
+        return f"{self.name}.{place if place == 'fabric' or place.startswith('node') else f'default.{place}'}"
+
+    def here(self, place: str, *argv: str, check: bool = True) -> str:
+        """As `inside`, in milliseconds: without the command ``tortie`` in between."""
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.namespace(place)}", *argv],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{place}: {' '.join(argv)} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def reaches(self, place: str, address: str) -> bool:
+        """Whether one echo is answered within 200 ms."""
+        return " 1 received" in self.here(place, "ping", "-nc1", "-W0.2", address, check=False)
+
+    def fetch(self, node: str, port: int, path: str) -> tuple[int, str]:
+        """What the node's own HTTP server answers: the status (0: nobody does) and the body."""
+        url = f"http://localhost:{port}{path}"
+        answer = self.here(node, "curl", "-sm5", "-w", "\n%{http_code}", url, check=False)
+        body, _, status = answer.rpartition("\n")
+        return int(status or 0), body
+
+    def ready(self, node: str) -> bool:
+        return self.fetch(node, 9099, "/readiness")[0] == 200
+
+    def apply(self, *documents: Mapping[str, Any], check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``tortie apply`` of these to the lab's datastore."""
+        text = "\n".join(f"---\n{json.dumps(document)}" for document in documents)
+        return self.run(*self._datastore(), "apply", "-f", "-", check=check, stdin=text)
+
+    def get(self, *argv: str) -> Any:
+        """``tortie get ARGV -o json`` of the lab's datastore."""
+        return self.json(*self._datastore(), "get", *argv)
+
+    def delete(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(*self._datastore(), "delete", *argv, check=check)
+
+    def tortie(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``tortie ARGV`` with the lab's datastore."""
+        return self.run(*self._datastore(), *argv, check=check)
+
+    def _datastore(self) -> tuple[str, str]:
+        return ("--datastore", str(self.status()["datastore"]))
+
 
 @contextmanager
-def lab(name: str, *options: str) -> Iterator[LabCommand]:
-    """A lab that is up, and down again whatever happens."""
-    made = LabCommand(name)
+def lab(name: str, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[LabCommand]:
+    """A lab that is up, and down again whatever happens. ``environment``: what its agents are told besides."""
+    made = LabCommand(name, environment)
     try:
         made.run("lab", "up", *options)
         yield made

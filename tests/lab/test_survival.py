@@ -1,0 +1,139 @@
+"""The agent, BIRD or a whole node dies; packets do not notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.lab.lab_command import LabCommand, lab, wait_until
+from tests.lab.traffic import no_loss, watching
+
+pytestmark = pytest.mark.needs("netns", "bird", "fping")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[LabCommand]:
+    """Two nodes with a pod each."""
+    with lab(f"tt-{os.getpid()}-pair", "--nodes", "2") as made:
+        made.add_pod("a1", "node1")
+        made.add_pod("a2", "node2")
+        wait_until(lambda: made.reaches("a1", _ip(made, "a2")), "the pods reach each other")
+        yield made
+
+
+def _ip(made: LabCommand, pod: str) -> str:
+    return str(
+        next(row["ips"][0] for node in made.status()["nodes"] for row in node["pods"] if row["name"] == pod)
+    )
+
+
+def _both_ways(made: LabCommand) -> list[tuple[str, str]]:
+    one, two = _ip(made, "a1"), _ip(made, "a2")
+    addresses = {node["name"]: node["address"] for node in made.status()["nodes"]}
+    return [("a1", two), ("a2", one), ("node1", two), ("a2", addresses["node1"])]
+
+
+def test_a_killed_agent_is_back_adopts_everything_and_nothing_is_lost(pair: LabCommand) -> None:
+    before = pair.node("node1")["agent_pid"]
+    with watching(pair, "node1") as changes, no_loss(pair, *_both_ways(pair)):
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: pair.node("node1")["agent_pid"] not in (None, before), "the agent is back", 2)
+        wait_until(lambda: pair.ready("node1"), "the agent is ready")
+    assert changes == [], "the new agent rewrote what the old one had made"
+
+
+def test_a_killed_bird_is_back_and_nothing_is_lost(pair: LabCommand) -> None:
+    before = pair.node("node1")["bird_pid"]
+    with watching(pair, "node2") as changes, no_loss(pair, *_both_ways(pair)):
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: pair.node("node1")["bird_pid"] not in (None, before), "BIRD is back", 2)
+        wait_until(lambda: _established(pair, "node1") == ["node2"], "the session is back")
+        wait_until(lambda: _established(pair, "node2") == ["node1"], "the session is back")
+    assert not [change for change in changes if "Deleted" in change], "the peer forgot the node's routes"
+
+
+def test_agent_and_bird_of_both_nodes_killed_at_once(pair: LabCommand) -> None:
+    pids = [node[kind] for node in pair.status()["nodes"] for kind in ("agent_pid", "bird_pid")]
+    with no_loss(pair, *_both_ways(pair)):
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(map(pair.ready, ("node1", "node2"))), "the agents are ready", 15)
+        wait_until(lambda: _established(pair, "node1") == ["node2"], "the session is back", 15)
+    made = pair.add_pod("later", "node1")
+    wait_until(lambda: pair.reaches("node2", made["ips"][0]), "a pod that came afterwards is reached")
+    pair.run("lab", "pod", "rm", "later")
+
+
+def test_a_pod_that_comes_and_one_that_goes_while_the_agent_is_dead(pair: LabCommand) -> None:
+    gone = pair.add_pod("gone", "node1")
+    agent = pair.node("node1")["agent_pid"]
+    os.kill(agent, signal.SIGKILL)
+    # The runtime calls at once: the shim waits for the new agent, and both complete.
+    pair.run("lab", "pod", "rm", "gone")
+    come = pair.add_pod("come", "node1")
+    assert gone["interface"] not in pair.here("node1", "ip", "-br", "link")
+    wait_until(lambda: pair.reaches("node2", come["ips"][0]), "the new pod is reached")
+    pair.run("lab", "pod", "rm", "come")
+
+
+def test_a_sandbox_that_vanished_while_the_agent_was_dead_is_cleaned_up(pair: LabCommand) -> None:
+    """The namespace goes without a DEL, as when a runtime crashes: the wire goes with it, the rest with the late DEL."""
+    pod = pair.add_pod("vanished", "node1")
+    agent = pair.node("node1")["agent_pid"]
+    os.kill(agent, signal.SIGKILL)
+    pair.here("fabric", "ip", "netns", "delete", pod["netns"])
+    wait_until(lambda: pair.node("node1")["agent_pid"] not in (None, agent), "the agent is back", 2)
+    wait_until(lambda: pair.ready("node1"), "the agent is ready")
+    wait_until(lambda: pod["ips"][0] not in pair.here("node1", "ip", "route"), "the route is gone")
+    pair.run("lab", "pod", "rm", "vanished")
+    assert pair.node("node1")["pods"][0]["name"] == "a1"
+
+
+def test_with_a_dead_node_in_the_mesh_a_restarted_bird_has_the_living_ones_routes(
+    unique_name: Callable[[], str],
+) -> None:
+    with lab(unique_name(), "--nodes", "3") as made, ExitStack() as stack:
+        for number in (1, 2, 3):
+            made.add_pod(f"a{number}", f"node{number}")
+        made.apply(
+            {
+                "apiVersion": "projectcalico.org/v3",
+                "kind": "IPPool",
+                "metadata": {"name": "extra"},
+                "spec": {"cidr": "10.61.0.0/24", "blockSize": 28, "ipipMode": "Never"},
+            }
+        )
+        dead = made.node("node3")
+        made.here("node3", "ip", "link", "set", "eth0", "down")
+        for pid in (dead["agent_pid"], dead["bird_pid"]):
+            # Stopped for good: one that is killed would be started again.
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        paths = [("a1", _ip(made, "a2")), ("a2", _ip(made, "a1"))]
+        wait_until(lambda: made.reaches(*paths[0]), "the living reach each other")
+        bird = made.node("node1")["bird_pid"]
+        with no_loss(made, *paths):
+            os.kill(bird, signal.SIGKILL)
+            wait_until(lambda: made.node("node1")["bird_pid"] not in (None, bird), "BIRD is back", 2)
+            # A block that the old BIRD never heard of.
+            fresh = made.add_pod(
+                "fresh", "node2", "--annotations", 'cni.projectcalico.org/ipv4pools=["extra"]'
+            )
+            wait_until(lambda: "10.61.0." in made.here("node1", "ip", "route", "show", "proto", "bird"),
+                       "the new block's route", 10)  # fmt: skip
+            wait_until(lambda: made.reaches("a1", fresh["ips"][0]), "the new pod answers", 2)
+        with no_loss(made, *paths):
+            agent = made.node("node1")["agent_pid"]
+            os.kill(agent, signal.SIGKILL)
+            wait_until(lambda: made.node("node1")["agent_pid"] not in (None, agent), "the agent is back", 2)
+            wait_until(lambda: made.ready("node1"), "the agent is ready")
+
+
+def _established(made: LabCommand, node: str) -> list[str]:
+    socket = f"/run/tortie/labs/{made.name}/nodes/{node}/run"
+    done = made.json("node", "status", "--run-dir", socket, check=False)
+    return [row["node"] for row in done["sessions"] if row["up"]]
