@@ -10,13 +10,12 @@ from typing import Any, cast
 from tortie.ipam.blocks import stamp
 from tortie.resources.resource import Resource
 
-DELETED_AT = ("metadata", "deletionTimestamp")
 ALLOCATABLE = "Allocatable"
 
 
 def is_terminating(pool: Resource[Any]) -> bool:
     """Deleted by a user, and kept until its last address is given back."""
-    if pool.unknown.get(DELETED_AT):
+    if pool.metadata.deletion_timestamp:
         return True
     condition = _allocatable(pool.status)
     return condition is not None and condition.get("reason") == "Terminating"
@@ -37,7 +36,7 @@ def as_terminating(pool: Resource[Any], now: datetime) -> Resource[Any]:
             "lastTransitionTime": stamp(now),
         },
     ]
-    return replace(pool, status=status, unknown={**pool.unknown, DELETED_AT: stamp(now)})
+    return replace(pool, status=status, metadata=replace(pool.metadata, deletion_timestamp=stamp(now)))
 
 
 def _allocatable(status: Any) -> Mapping[str, Any] | None:

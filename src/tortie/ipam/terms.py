@@ -192,10 +192,10 @@ def make_terms(
 
 
 async def read_terms(store: Store, node: str) -> Terms:
-    """As they stand now."""
+    """As they stand now. A tool that is no node gives an empty name."""
     return make_terms(
         configuration=await find(store, CONFIGURATION_KEY),
         pools=await resources(store, IP_POOL),
         reservations=await resources(store, IP_RESERVATION),
-        node=await find(store, ResourceKey(NODE, node)),
+        node=await find(store, ResourceKey(NODE, node)) if node else None,
     )

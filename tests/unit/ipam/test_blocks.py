@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tortie.ipam import blocks
 from tortie.ipam.blocks import Edit, Refusal
 from tortie.net.addresses import Prefix
-from tortie.resources.allocation_block import AllocationBlockSpec
+from tortie.resources.allocation_block import AllocationBlockSpec, BlockAttribute
 
 NOW = datetime(2026, 8, 22, tzinfo=UTC)
 GOLDEN = b"""{"cidr":"10.65.0.0/30","affinity":"host:node-a","affinity_claim_time":"2026-08-22T00:00:00Z",
@@ -127,7 +127,7 @@ def test_equal_attributes_are_stored_once() -> None:
     ],
 )
 def test_a_damaged_block_is_told_and_mended(damage: dict[str, object], said: str) -> None:
-    attributes = (blocks.BlockAttribute(handle_id="a"),)
+    attributes = (BlockAttribute(handle_id="a"),)
     block = msgspec.structs.replace(fresh(), attributes=attributes, **damage)
     assert any(said in fault.text for fault in blocks.faults(block))
     edit = Edit(block, now=NOW)
