@@ -9,6 +9,8 @@ import sys
 
 from tortie.agent import process
 from tortie.agent.admin_server import AdminServer
+from tortie.agent.cni_gate import Gate
+from tortie.agent.cni_server import CNIServer
 from tortie.agent.config import AgentConfig
 from tortie.agent.http import HttpThread, Response
 from tortie.agent.node import Node
@@ -32,7 +34,7 @@ async def run(config: AgentConfig) -> int:
     starts the agent again, and the new one adopts what is in the kernel.
     """
     log.configure(level=config.log_level or "info", format="json" if config.log_format == "json" else "text")
-    process.tame_collector()
+    process.tame_interpreter()
     _make_directories(config)
     with process.OnlyAgent(config.paths.lock):
         agent = Agent(config)
@@ -72,11 +74,13 @@ class Agent:
         self._http = HttpThread()
         self._url = chosen_url(config.datastore, config=config.file)
         self._operations = Operations(node=config.node, datastore=self._url, health=self._health)
+        self._gate = Gate(lambda: "; ".join(self._health.readiness().reasons))
         self._node = Node(
             config,
             health=self._health,
             metrics=self._metrics,
             operations=self._operations,
+            gate=self._gate,
             on_settings=self._take_settings,
         )
 
@@ -89,6 +93,7 @@ class Agent:
         await supervise(
             {
                 "admin": admin.run,
+                "cni": CNIServer(self._config.paths.cni_socket, self._gate, on_served=self._served).run,
                 "watchdog": lambda: process.watch_loop(self._metrics),
                 "node": self._node.run,
             }
@@ -100,6 +105,11 @@ class Agent:
         await self._node.close()
         await self._http.close()
         sys.stderr.flush()
+
+    def _served(self, command: str, seconds: float, code: int) -> None:
+        self._metrics.cni_time.labels(command).observe(seconds)
+        if code:
+            self._metrics.cni_failures.labels(command, str(code)).inc()
 
     async def _take_settings(self, settings: ProcessSettings) -> None:
         """Live with what FelixConfiguration says now."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tortie.agent import process
 from tortie.agent.bootstrap import NodeIdentity, ThisMachine, bootstrap, pod_mtu, watch_addresses
-from tortie.agent.cni_server import CNIServer
+from tortie.agent.cni_gate import Gate
 from tortie.agent.config import AgentConfig
 from tortie.agent.machine_view import MachineView
 from tortie.agent.node_options import node_options
@@ -42,7 +42,9 @@ from tortie.kernel.pod_link import LinuxPodLinks
 from tortie.observe import log
 from tortie.observe.health import Health
 from tortie.observe.metrics import Metrics
+from tortie.resources.node import NODE as NODE_KIND
 from tortie.resources.resource import Kind
+from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.means import Means
 from tortie.workloads.profiles import Profiles
@@ -67,6 +69,7 @@ class Node:
         health: Health,
         metrics: Metrics,
         operations: Operations,
+        gate: Gate,
         on_settings: Callable[[ProcessSettings], Awaitable[None]],
     ) -> None:
         self.settings = SettingsWatch(config.node, config.environment)
@@ -74,6 +77,7 @@ class Node:
         self._metrics = metrics
         self._operations = operations
         self._health = health
+        self._gate = gate
         self._on_settings = on_settings
         self._datastore = health.register("Datastore", timeout_seconds=0, for_live=False)
         self._startup = health.register("FelixStartup", timeout_seconds=0)
@@ -105,10 +109,9 @@ class Node:
                 "ipam": allocator.run,
                 "calculation": pipeline.run_calculation,
                 "dataplane": pipeline.run_dataplane,
-                "cni": lambda: self._serve_cni(pipeline, handler),
                 "workloads": self._workloads.run,
                 "addresses": lambda: self._watch_addresses(store, identity),
-                "first in-sync": lambda: self._after_first_apply(pipeline),
+                "first in-sync": lambda: self._after_first_apply(pipeline, handler),
             }
         )
 
@@ -208,6 +211,8 @@ class Node:
                 self._operations.datastore_state = "in sync" if syncer.in_sync else "reading the snapshot"
 
         syncer = Syncer(store, KINDS, on_state=heard)
+        self._metrics.cluster_hosts.set_function(lambda: syncer.count(NODE_KIND))
+        self._metrics.cluster_endpoints.set_function(lambda: syncer.count(WORKLOAD_ENDPOINT))
         await syncer.run(sink)
 
     async def _settings_changed(self, *, final: bool) -> None:
@@ -222,17 +227,6 @@ class Node:
             if changed:
                 raise RestartNeeded(changed)
         await self._on_settings(settings)
-
-    async def _serve_cni(self, pipeline: Pipeline, handler: Sandboxes) -> None:
-        # An ADD would wait for the first apply all the same; and before it BIRD, interfaces and rules are not adopted yet.
-        await pipeline.first_applied.wait()
-
-        def served(command: str, seconds: float, code: int) -> None:
-            self._metrics.cni_time.labels(command).observe(seconds)
-            if code:
-                self._metrics.cni_failures.labels(command, str(code)).inc()
-
-        await CNIServer(self._config.paths.cni_socket, handler, on_served=served).run()
 
     async def _watch_addresses(self, store: Store, identity: NodeIdentity) -> None:
         before = identity
@@ -257,8 +251,10 @@ class Node:
 
         await watch_addresses(store, self._options, self._machine, identity, looked)
 
-    async def _after_first_apply(self, pipeline: Pipeline) -> None:
+    async def _after_first_apply(self, pipeline: Pipeline, handler: Sandboxes) -> None:
         await pipeline.first_applied.wait()
+        # Before, interfaces and rules were not adopted yet, and an ADD would have waited for that all the same.
+        self._gate.open(handler)
         process.freeze_collector()
         if self._current is not None and self._current.endpoint_status_path_prefix:
             self._status_files = StatusFiles(Path(self._current.endpoint_status_path_prefix))

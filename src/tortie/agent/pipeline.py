@@ -33,6 +33,7 @@ MOST_WAIT_SECONDS = 0.1
 """A flush waits no longer than this for the intake to become empty."""
 DRIFT_SECONDS = 0.02
 """Netlink tells of drift in many events; they are gathered for this long."""
+REFRESH = "refresh"
 CALCULATION_TIMEOUT_SECONDS = 30.0
 DATAPLANE_TIMEOUT_SECONDS = 90.0
 
@@ -54,7 +55,7 @@ class Pipeline:
         self, graph: Graph, dataplane: Dataplane, health: Health, metrics: Metrics, clock: Clock = SYSTEM
     ) -> None:
         self.intake = Intake()
-        self.realised = RealisedEndpoints()
+        self.realised = RealisedEndpoints(metrics.realise_time.observe)
         self.problems: tuple[Problem, ...] = ()
         self.failed: Mapping[DesiredKey, TortieError] = {}
         self.generation = 0
@@ -81,6 +82,7 @@ class Pipeline:
         self._dirty_since: float | None = None
         self._unapplied: Flush | None = None
         self._drift: set[str] = set()
+        self._drift_at: float | None = None
         self._retry_at: float | None = None
         self._refresh_at: float | None = None
         self._backoff = Backoff(first_seconds=0.1, most_seconds=10.0)
@@ -104,7 +106,9 @@ class Pipeline:
     def drifted(self, what: str) -> None:
         """Someone changed what is ours in the kernel; ``what`` names the sort of thing."""
         self._drift.add(what)
-        self._wake.set()
+        if self._drift_at is None:
+            self._drift_at = self._clock.monotonic() + DRIFT_SECONDS
+            self._wake.set()
 
     def waiting_because(self, reason: str) -> None:
         """Why there is nothing to apply yet, for `/readiness`."""
@@ -160,15 +164,12 @@ class Pipeline:
             now = self._clock.monotonic()
             if self._flush_due(now):
                 await self._flush_and_apply()
-            elif self._drift and self.first_applied.is_set():
-                await asyncio.sleep(DRIFT_SECONDS)
-                why = ",".join(sorted(self._drift))
-                self._drift.clear()
-                await self._resync(why)
+            elif self._drift_at is not None and now >= self._drift_at:
+                await self._repair_drift()
             elif self._retry_at is not None and now >= self._retry_at:
                 await self._apply(self._unapplied or Flush(self.generation, in_sync=True))
             elif self._refresh_at is not None and now >= self._refresh_at:
-                await self._resync("refresh")
+                await self._resync(REFRESH)
 
     async def _start(self) -> None:
         while True:
@@ -194,7 +195,7 @@ class Pipeline:
         """Until there is something to do, or something is due, or it is time to say that all is well."""
         now = self._clock.monotonic()
         due = [now + self._dataplane_health.interval_seconds]
-        due += [at for at in (self._retry_at, self._refresh_at) if at is not None]
+        due += [at for at in (self._retry_at, self._refresh_at, self._drift_at) if at is not None]
         if self._dirty_since is not None and self.intake.in_sync:
             due.append(self._dirty_since + MOST_WAIT_SECONDS)
         try:
@@ -245,19 +246,39 @@ class Pipeline:
             self._unapplied = flush
             self._could_not(error)
             return
-        self._metrics.apply_time.observe(self._clock.monotonic() - started)
+        took = self._clock.monotonic() - started
+        self._metrics.apply_time.observe(took)
+        logger.debug(
+            "applied",
+            generation=flush.generation,
+            milliseconds=round(took * 1000, 2),
+            put=sum(len(delta.put) for delta in flush.deltas),
+            gone=sum(len(delta.gone) for delta in flush.deltas),
+            tables=",".join(delta.table.name for delta in flush.deltas),
+        )
         self._unapplied = None
         gone = {key for delta in flush.deltas if delta.table.name == ENDPOINTS.name for key in delta.gone}
         await self._took(applied, gone)
 
+    async def _repair_drift(self) -> None:
+        why = ",".join(sorted(self._drift))
+        self._drift.clear()
+        self._drift_at = None
+        if self.first_applied.is_set():
+            await self._resync(why)
+
     async def _resync(self, why: str) -> None:
         self._metrics.refreshes.labels(why).inc()
-        self._refresh_at = None
+        if why == REFRESH:
+            self._refresh_at = None
+        started = self._clock.monotonic()
         try:
             applied = await self._dataplane.resync()
         except TortieError as error:
             self._could_not(error)
             return
+        took = self._clock.monotonic() - started
+        logger.debug("looked at the kernel", why=why, milliseconds=round(took * 1000, 2))
         await self._took(applied, set())
 
     def _could_not(self, error: TortieError) -> None:

@@ -10,6 +10,7 @@ import gc
 import os
 import socket
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -95,9 +96,13 @@ def _holder_of_name() -> tuple[int, int]:
     return pid, uid
 
 
-def tame_collector() -> None:
-    """Collect seldom: decoding a snapshot makes millions of objects and hardly any garbage in circles."""
+def tame_interpreter() -> None:
+    """Collect garbage seldom: decoding a snapshot makes millions of objects and hardly any garbage in circles.
+
+    And hand over between threads quickly: the event loop waits for answers of the netlink thread within an ADD.
+    """
     gc.set_threshold(50_000, 50, 1000)
+    sys.setswitchinterval(0.0005)
 
 
 def freeze_collector() -> None:

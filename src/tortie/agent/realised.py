@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tortie.dataplane.api import Applied
@@ -17,7 +17,9 @@ from tortie.resources.resource import ResourceKey, Revision
 class RealisedEndpoints:
     """Follows flushes and what became of them. One event loop; nothing here does I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_wait: Callable[[float], None] = lambda seconds: None) -> None:
+        """``on_wait`` hears how long each wait took that ended well."""
+        self._on_wait = on_wait
         self._wanted: dict[EndpointKey, EndpointRow] = {}
         self._fresh: set[EndpointKey] = set()
         self._real: dict[EndpointKey, str] = {}
@@ -74,7 +76,9 @@ class RealisedEndpoints:
         """
         key = EndpointKey(endpoint.within, endpoint.name)
         if self._real.get(key) == revision:
+            self._on_wait(0.0)
             return
+        started = asyncio.get_running_loop().time()
         with self._waiter(key, str(revision)) as future:
             try:
                 async with asyncio.timeout(timeout_seconds):
@@ -84,6 +88,7 @@ class RealisedEndpoints:
                 if error is not None:
                     raise error from None
                 raise DeadlineExceeded(f"programming {endpoint}", timeout_seconds) from None
+        self._on_wait(asyncio.get_running_loop().time() - started)
 
     def error_of(self, key: EndpointKey) -> TortieError | None:
         """Why this endpoint is not real, where the dataplane said so."""

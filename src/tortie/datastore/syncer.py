@@ -95,6 +95,10 @@ class Syncer:
         """Why the datastore cannot be followed just now; empty when all is well."""
         return next((state.reason for state in self.states.values() if state.phase is Phase.WAITING), "")
 
+    def count(self, kind: Kind) -> int:
+        """How many resources of this kind there are, as far as is known."""
+        return len(self._known[kind])
+
     async def run(self, sink: Callable[[Batch], Awaitable[None]]) -> None:
         """Feed the sink, one batch at a time. Eternal: store errors are waited out, anything else ends it."""
         await supervise(

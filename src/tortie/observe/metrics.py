@@ -6,7 +6,14 @@ in one process do not share numbers.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -18,6 +25,7 @@ class Metrics:
     """Every metric of an agent, by the field's name without its prefix."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -62,6 +70,9 @@ class Metrics:
         )
         self.messages = counter(
             "felix_int_dataplane_messages", "Rows handed to the dataplane, by table.", ("type",)
+        )
+        self.realise_time = seconds(
+            "tortie_endpoint_realise_seconds", "Time that an ADD waited for its endpoint to be real."
         )
         self.failed_rows = gauge("tortie_dataplane_failed_rows", "Rows that are not real now.")
         self.generation = gauge("tortie_dataplane_generation", "The last flush that was applied.")
