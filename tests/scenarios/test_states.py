@@ -38,9 +38,9 @@ def key(pod: str, on: str = "n1") -> EndpointKey:
     return EndpointKey("default", f"{on}-k8s-{pod}-eth0")
 
 
-def row(pod: str, *addresses: str, up: bool = True, **more: Any) -> EndpointRow:
+def row(pod: str, *addresses: str, up: bool = True, revision: str = "1", **more: Any) -> EndpointRow:
     return EndpointRow(
-        interface=f"cali-{pod}", addresses=tuple(map(A, addresses)), up=up, **{"revision": "1", **more}
+        interface=f"cali-{pod}", addresses=tuple(map(A, addresses)), up=up, revision=revision, **more
     )
 
 
@@ -130,6 +130,19 @@ borrowed = [
         block("10.77.9.9/32", "n1", {0: "c-one"}),
         endpoint("n1", "one", "10.77.9.9/32"),
     ).holds(ROUTES, {P("10.77.9.9"): to("one", advertised=True)}),
+    EMPTY.then("a pod before its block", N1, N2, POOL, endpoint("n1", "web", "10.77.0.5/32")).holds(
+        ROUTES, {P("10.77.0.5"): to("web")}
+    ),
+    EMPTY.then(
+        "a block that is being claimed",
+        *(N1, N2, POOL, affinity("n1", A_BLOCK, "pending"), block(A_BLOCK, "n1", {5: "c-web"})),
+        endpoint("n1", "web", "10.77.0.5/32"),
+    ).holds(ROUTES, {P("10.77.0.5"): to("web")}),
+    EMPTY.then(
+        "a block that is being let go",
+        *(N1, N2, POOL, affinity("n1", A_BLOCK, "pendingDeletion"), block(A_BLOCK, "n1", {5: "c-web"})),
+        endpoint("n1", "web", "10.77.0.5/32"),
+    ).holds(ROUTES, {P("10.77.0.5"): to("web", advertised=True)}),
 ]
 
 # Scenario 45: one address, two endpoints
@@ -192,6 +205,20 @@ settings = [
             )
         },
     ),
+    EMPTY.then(
+        "a selector over the default, the node over the selector",
+        node("n1", labels={"rack": "a"}),
+        felix(interface_prefix="one", device_route_protocol=80, remove_external_routes=False),
+        felix("rack-a", node_selector="rack == 'a'", interface_prefix="two", device_route_protocol=81),
+        felix("rack-b", node_selector="rack == 'b'", interface_prefix="three"),
+        felix("node.n1", interface_prefix="four"),
+    ).holds(
+        SETTINGS,
+        {NODE: SettingsRow(interface_prefixes=("four",), route_protocol=81, remove_external_routes=False)},
+    ),
+    EMPTY.then("a broken selector", felix("rack-a", node_selector="rack ==", interface_prefix="two"))
+    .holds(SETTINGS, {NODE: SettingsRow()})
+    .reports("FelixConfiguration rack-a: spec.nodeSelector"),
     EMPTY.then("nonsense is reported", felix(route_refresh_interval="soon"))
     .holds(SETTINGS, {NODE: SettingsRow()})
     .reports("'soon' is no duration"),
@@ -306,17 +333,16 @@ bgp_mesh = [
         "what is not acted on", bgp(service_cluster_ips=(CIDRBlock(cidr="10.96.0.0/12"),), as_number="x")
     )
     .holds(BGP_PEERS, {"Mesh_172_30_0_12": M2, "Mesh_172_30_0_13": M3})
-    .reports("spec.service_cluster_ips: is set", "x is no AS number"),
+    .reports("spec.serviceClusterIPs: is set", "x is no AS number"),
     EMPTY.then("two claim our peer's address", N1, N2, node("n0", "172.30.0.12/24")).holds(
         BGP_PEERS, {"Mesh_172_30_0_12": mesh("172.30.0.12", "n0")}
     ),
 ]
 
 
-def peering(kind: Any, address: str, **more: Any) -> BGPPeerRow:
-    return BGPPeerRow(
-        kind=kind, address=A(address), source_address=A("172.30.0.11"), **{"as_number": 64512, **more}
-    )
+def peering(kind: Any, address: str, as_number: int = 64512, **more: Any) -> BGPPeerRow:
+    own = A("172.30.0.11")
+    return BGPPeerRow(kind=kind, address=A(address), source_address=own, as_number=as_number, **more)
 
 
 ALONE = EMPTY.then("one node", node("n1", "172.30.0.11/24", labels={"rack": "a"}))
@@ -340,6 +366,15 @@ bgp_peers = [
             )
         },
     ),
+    ALONE.then("by selector", peer("tor", "172.30.0.1", node_selector="rack == 'a'")).holds(
+        BGP_PEERS, {"Node_172_30_0_1": peering("node", "172.30.0.1")}
+    ),
+    ALONE.then("by another selector", peer("tor", "172.30.0.1", node_selector="rack == 'b'")).holds(
+        BGP_PEERS, {}
+    ),
+    ALONE.then("by a broken selector", peer("tor", "172.30.0.1", node_selector="rack =="))
+    .holds(BGP_PEERS, {})
+    .reports("BGPPeer tor: spec.nodeSelector"),
     ALONE.then("another's", peer("tor", "172.30.0.1", node="n2")).holds(BGP_PEERS, {}),
     ALONE.then(
         "ours over global", peer("all", "172.30.0.1", 65000), peer("one", "172.30.0.1", 65001, node="n1")
@@ -352,11 +387,11 @@ bgp_peers = [
         "not acted on", peer("rr", "", None, peer_selector="has(rr)"), peer("f", "172.30.0.1", filters=("x",))
     )
     .holds(BGP_PEERS, {})
-    .reports("BGPPeer rr: spec.peer_selector", "BGPPeer f: spec.filters"),
+    .reports("BGPPeer rr: spec.peerSelector", "BGPPeer f: spec.filters"),
     ALONE.then("nonsense", peer("a", "nowhere"), peer("b", "172.30.0.1", None), peer("c", "fd30::1"))
     .holds(BGP_PEERS, {})
     .reports(
-        "BGPPeer a: spec.peer_ip: ", "BGPPeer b: spec.as_number", "BGPPeer c: spec.peer_ip: fd30::1 is IPv6"
+        "BGPPeer a: spec.peerIP: ", "BGPPeer b: spec.asNumber", "BGPPeer c: spec.peerIP: fd30::1 is IPv6"
     ),
     ALONE.then("a global one, without us", peer("tor", "172.30.0.1"), without=ALONE.stored.values()).holds(
         BGP_PEERS, {}

@@ -11,6 +11,7 @@ from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.pools import Pool
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
+from tortie.calc.selection import check_selector
 from tortie.desired.bgp import BGP_NODE, BGP_PEERS, BGPNodeRow, BGPPeerRow, ExportPool, session_name
 from tortie.desired.settings import NODE, SettingsRow
 from tortie.desired.table import Problem
@@ -87,6 +88,7 @@ class BGPNode:
         if resource is None:
             self._specs.pop(name, None)
         else:
+            check_selector(resource.spec.node_selector, "spec.nodeSelector")
             self._specs[name] = resource.spec
         self._dirty_all = True
 

@@ -12,6 +12,7 @@ from tortie.calc.selection import selects
 from tortie.desired.bgp import BGPPeerRow
 from tortie.net.addresses import Address
 from tortie.resources.bgp_peer import BGPPeerSpec
+from tortie.resources.spec import json_name
 
 NOT_ACTED_ON = (
     "peer_selector",
@@ -59,22 +60,22 @@ def peer_row(spec: BGPPeerSpec, host: Host, names: Callable[[Address], str]) -> 
     for field in NOT_ACTED_ON:
         if getattr(spec, field):
             raise Unsupported(
-                f"spec.{field}", "is set, and Tortie does not act on it yet: no session is set up"
+                f"spec.{json_name(field)}", "is set, and Tortie does not act on it yet: no session is set up"
             )
     try:
         address, port = parse_peer(spec.peer_ip)
     except ValueError as error:
-        raise Unsupported("spec.peer_ip", str(error)) from None
+        raise Unsupported("spec.peerIP", str(error)) from None
     try:
         as_number = as_number_of(spec.as_number)
     except ValueError:
         as_number = None
     if not as_number:
-        raise Unsupported("spec.as_number", "names no AS number")
+        raise Unsupported("spec.asNumber", "names no AS number")
     own = host.address(address.version)
     if own is None:
         raise Unsupported(
-            "spec.peer_ip", f"{address} is IPv{address.version}, and {host.name} has no such address"
+            "spec.peerIP", f"{address} is IPv{address.version}, and {host.name} has no such address"
         )
     node = names(address)
     kind: Literal["node", "global"] = "node" if spec.node or spec.node_selector else "global"
@@ -89,8 +90,8 @@ def peer_row(spec: BGPPeerSpec, host: Host, names: Callable[[Address], str]) -> 
         passive=bool(node) and is_passive(own, address),
         next_hop=next_hop,
         ttl_security=spec.ttl_security,
-        max_restart_seconds=_whole_seconds("spec.max_restart_time", spec.max_restart_time),
-        keepalive_seconds=_whole_seconds("spec.keepalive_time", spec.keepalive_time),
+        max_restart_seconds=_whole_seconds("spec.maxRestartTime", spec.max_restart_time),
+        keepalive_seconds=_whole_seconds("spec.keepaliveTime", spec.keepalive_time),
     )
 
 

@@ -14,6 +14,7 @@ from tortie.desired.settings import NODE
 from tortie.desired.table import Problem
 from tortie.resources.bgp_configuration import DEFAULT_AS_NUMBER, BGPConfigurationSpec
 from tortie.resources.resource import Resource
+from tortie.resources.spec import json_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +78,13 @@ def bgp_settings(layers: list[BGPConfigurationSpec]) -> tuple[BGPSettings, list[
     """The settings from the widest to the narrowest layer, and what of them cannot be followed."""
     subject = "BGPConfiguration"
     problems = [
-        Problem(subject, f"spec.{field}", "is set, and Tortie does not act on it yet")
+        Problem(subject, f"spec.{json_name(field)}", "is set, and Tortie does not act on it yet")
         for field in NOT_ACTED_ON
         if narrowest(layers, field)
     ]
     if narrowest(layers, "node_mesh_password") is not None:
         reason = "names a Secret, and this datastore has none: the mesh runs without a password"
-        problems.append(Problem(subject, "spec.node_mesh_password", reason))
+        problems.append(Problem(subject, "spec.nodeMeshPassword", reason))
     mesh = narrowest(layers, "node_to_node_mesh_enabled")
     as_number = narrowest(layers, "as_number")
     restart = narrowest(layers, "node_mesh_max_restart_time")
@@ -91,12 +92,12 @@ def bgp_settings(layers: list[BGPConfigurationSpec]) -> tuple[BGPSettings, list[
         number = as_number_of(as_number) or DEFAULT_AS_NUMBER
     except ValueError:
         number = DEFAULT_AS_NUMBER
-        problems.append(Problem(subject, "spec.as_number", f"{as_number} is no AS number; {number} holds"))
+        problems.append(Problem(subject, "spec.asNumber", f"{as_number} is no AS number; {number} holds"))
     try:
         restart_seconds = None if restart is None else round(seconds(restart))
     except ValueError as error:
         restart_seconds = None
-        problems.append(Problem(subject, "spec.node_mesh_max_restart_time", str(error)))
+        problems.append(Problem(subject, "spec.nodeMeshMaxRestartTime", str(error)))
     return BGPSettings(
         mesh=True if mesh is None else bool(mesh),
         as_number=number,

@@ -31,6 +31,7 @@ from tortie.calc.settings import SettingsNode
 from tortie.desired.ipsets import IPSETS
 from tortie.desired.order import ORDER
 from tortie.desired.table import Flush, Problem
+from tortie.errors import InvalidResource
 from tortie.net.addresses import Prefix
 from tortie.resources.allocation_block import ALLOCATION_BLOCK
 from tortie.resources.bgp_configuration import BGP_CONFIGURATION
@@ -122,12 +123,14 @@ class CalcGraph:
     def _take(self, intake: Intake, key: ResourceKey, resource: Resource[Any]) -> None:
         try:
             intake(key, resource)
+        except InvalidResource as error:
+            self._refuse(intake, key, error.rule, error.field)
         except ValueError as error:
             # What validation lets pass and we cannot read all the same: as good as invalid.
             self._refuse(intake, key, str(error))
 
-    def _refuse(self, intake: Intake, key: ResourceKey, reason: str) -> None:
-        self._problems.report(key, (Problem(str(key), "", reason),) if reason else ())
+    def _refuse(self, intake: Intake, key: ResourceKey, reason: str, field: str = "") -> None:
+        self._problems.report(key, (Problem(str(key), field, reason),) if reason else ())
         try:
             intake(key, None)
         except ValueError:

@@ -10,7 +10,7 @@ from tortie.calc.scope import Scope
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.net.addresses import Prefix
 from tortie.resources.allocation_block import AllocationBlockSpec
-from tortie.resources.block_affinity import CONFIRMED, BlockAffinitySpec
+from tortie.resources.block_affinity import CONFIRMED, PENDING, BlockAffinitySpec
 from tortie.resources.resource import Resource
 
 
@@ -19,7 +19,8 @@ class RoutesNode:
 
     A block is a node's own when the block says so and the affinity is confirmed: a pending one is as good as none, and where two
     nodes hold an affinity for one block, the block itself decides. What BGP should spread is marked: own blocks, and each
-    local address in a pool that no own block covers (borrowed out of another node's block).
+    local address in a pool whose block is known and not ours (it is borrowed). An address in a block that we are just
+    claiming waits for the block: an endpoint may be heard of before its block is.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class RoutesNode:
         self._blocks = blocks
         self._endpoints = endpoints
         self._pools = pools
-        self._confirmed: set[tuple[str, Prefix]] = set()
+        self._affinities: dict[tuple[str, Prefix], str] = {}
+        """The states of local nodes' affinities."""
         self._dirty: set[Prefix] = set()
         pools.subscribe(self._on_pool)
 
@@ -51,14 +53,13 @@ class RoutesNode:
             self._endpoints.on_allocation(prefix)
 
     def on_affinity(self, node: str, prefix: Prefix, resource: Resource[BlockAffinitySpec] | None) -> None:
-        spec = None if resource is None else resource.spec
-        confirmed = spec is not None and not spec.deleted and spec.state == CONFIRMED
-        if confirmed == ((node, prefix) in self._confirmed):
+        if not self._scope.is_local(node):
             return
-        if confirmed:
-            self._confirmed.add((node, prefix))
-        else:
-            self._confirmed.discard((node, prefix))
+        before = self._affinities.pop((node, prefix), None)
+        if resource is not None and not resource.spec.deleted:
+            self._affinities[node, prefix] = resource.spec.state
+        if self._affinities.get((node, prefix)) == before:
+            return
         self._on_owner(prefix)
 
     def _on_owner(self, prefix: Prefix) -> None:
@@ -86,12 +87,13 @@ class RoutesNode:
 
     def _own(self, prefix: Prefix) -> bool:
         block = self._blocks.get(prefix)
-        return (
-            block is not None and self._scope.is_local(block.node) and (block.node, prefix) in self._confirmed
-        )
+        return block is not None and self._affinities.get((block.node, prefix)) == CONFIRMED
 
     def _borrowed(self, node: str, single: Prefix) -> bool:
+        known = False
         for prefix, block in self._blocks.around(single):
-            if not prefix.is_single and block.node == node and (node, prefix) in self._confirmed:
+            known = True
+            claimed = self._affinities.get((node, prefix)) in (CONFIRMED, PENDING)
+            if block.node == node and claimed and not prefix.is_single:
                 return False
-        return any(pool.prefix.contains(single) for pool in self._pools.values())
+        return known and any(pool.prefix.contains(single) for pool in self._pools.values())

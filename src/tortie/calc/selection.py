@@ -1,15 +1,18 @@
-"""Selectors over labels, parsed once each."""
+"""Selectors over labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
-from tortie.selector.parser import parse
-
-_parsed = lru_cache(maxsize=1024)(parse)
+from tortie.selector import parse
 
 
 def selects(selector: str | None, labels: Mapping[str, str]) -> bool:
     """Whether the selector picks these labels. No selector picks nothing. Raises `SelectorSyntaxError`."""
-    return bool(selector) and _parsed(selector).matches(labels)
+    return bool(selector) and parse(selector).matches(labels)
+
+
+def check_selector(selector: str | None, field: str) -> None:
+    """Raises `SelectorSyntaxError` for one that cannot be parsed."""
+    if selector:
+        parse(selector, field)

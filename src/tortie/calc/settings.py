@@ -11,11 +11,12 @@ from tortie.calc.layers import layers_of, narrowest
 from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
-from tortie.calc.selection import selects
+from tortie.calc.selection import check_selector, selects
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Problem
 from tortie.resources.felix_configuration import FelixConfigurationSpec
 from tortie.resources.resource import Resource
+from tortie.resources.spec import json_name
 
 
 class SettingsNode:
@@ -43,6 +44,7 @@ class SettingsNode:
         if resource is None:
             self._resources.pop(name, None)
         else:
+            check_selector(resource.spec.node_selector, "spec.nodeSelector")
             self._resources[name] = resource
         self._dirty = True
 
@@ -72,7 +74,7 @@ def settings_row(layers: list[FelixConfigurationSpec]) -> tuple[SettingsRow, lis
         try:
             values[column] = convert(value)
         except ValueError as error:
-            problems.append(Problem("FelixConfiguration", f"spec.{field}", str(error)))
+            problems.append(Problem("FelixConfiguration", f"spec.{json_name(field)}", str(error)))
     return SettingsRow(**values), problems
 
 

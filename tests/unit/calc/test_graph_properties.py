@@ -80,7 +80,7 @@ states = st.lists(resources(), max_size=14).map(
 scopes = st.sampled_from([Scope("n1"), Scope("n2"), Scope(None)])
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(scopes, st.lists(states, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_a_history_leaves_no_trace(scope: Scope, history: list[State], random: Any) -> None:
     run = Run(scope)
@@ -97,6 +97,7 @@ def test_a_history_leaves_no_trace(scope: Scope, history: list[State], random: A
     assert run.snapshot() == from_scratch(scope, history[-1]).snapshot()
 
 
+@settings(max_examples=40)
 @given(states)
 def test_everywhere_restricted_to_a_node_is_that_node(state: State) -> None:
     everywhere = from_scratch(Scope(None), state)
@@ -106,6 +107,7 @@ def test_everywhere_restricted_to_a_node_is_that_node(state: State) -> None:
     assert everywhere.tables.get(ENDPOINTS.name, {}) == rows
 
 
+@settings(max_examples=40)
 @given(states)
 def test_every_address_has_at_most_one_holder_in_the_cluster(state: State) -> None:
     held: list[Address] = []
@@ -121,6 +123,7 @@ def test_every_address_has_at_most_one_holder_in_the_cluster(state: State) -> No
     assert sorted(routed) == sorted(address.prefix for address in held)
 
 
+@settings(max_examples=40)
 @given(states)
 def test_a_second_flush_says_nothing(state: State) -> None:
     run = from_scratch(Scope("n1"), state)
