@@ -65,21 +65,24 @@ def shape_of(spec: type[msgspec.Struct]) -> Shape:
     return Shape(by_name, frozenset(by_name), tuple(single), tuple(listed))
 
 
-def unknown_in(value: dict[str, Any], shape: Shape, path: Path, into: dict[Path, Any]) -> None:
-    """Put what the shape does not know into ``into``, by path."""
-    if extra := value.keys() - shape.names:
-        for name in extra:
-            into[(*path, name)] = value[name]
+def unknown_in(value: dict[str, Any], shape: Shape, path: Path, into: dict[Path, Any]) -> dict[str, Any]:
+    """Put what the shape does not know into ``into``, by path; returns the rest."""
+    extra = value.keys() - shape.names
+    for name in extra:
+        into[(*path, name)] = value[name]
+    known = {name: each for name, each in value.items() if name not in extra}
     for name, inner in shape.single:
-        deeper: Any = value.get(name)
-        if deeper.__class__ is dict:
-            unknown_in(deeper, inner, (*path, name), into)
+        deeper: Any = known.get(name)
+        if is_object(deeper):
+            known[name] = unknown_in(deeper, inner, (*path, name), into)
     for name, inner in shape.listed:
-        items: Any = value.get(name)
-        if items.__class__ is list:
-            for index, item in enumerate(items):
-                if item.__class__ is dict:
-                    unknown_in(item, inner, (*path, name, index), into)
+        items: Any = known.get(name)
+        if is_array(items):
+            known[name] = [
+                unknown_in(item, inner, (*path, name, index), into) if is_object(item) else item
+                for index, item in enumerate(items)
+            ]
+    return known
 
 
 def type_errors(value: Any, hint: Any, path: Path) -> Iterator[tuple[Path, Any, str]]:

@@ -34,7 +34,14 @@ def json_name(name: str) -> str:
     return first + "".join(_CAPITALS.get(word) or word.capitalize() for word in rest)
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=json_name):
+class Spec(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename=json_name,
+    forbid_unknown_fields=True,  # so that one pass tells whether there are any; `codec` then keeps them
+):
     """A spec or a part of one. Strings stay strings: CIDRs and addresses are parsed where they are used.
 
     A field that is at its default is not written, unless it was declared with `written`.
