@@ -13,6 +13,7 @@ from tortie.agent.machine_view import MachineView
 from tortie.agent.pipeline import Pipeline
 from tortie.agent.sandboxes import KnownSandbox
 from tortie.desired.endpoints import EndpointKey
+from tortie.desired.table import DesiredKey
 from tortie.errors import TortieError, UsageError
 from tortie.observe.clock import SYSTEM
 from tortie.observe.health import Health
@@ -57,7 +58,7 @@ class Operations:
         ready, live = self._health.readiness(), self._health.liveness()
         pipeline = self.pipeline
         problems = pipeline.problems if pipeline is not None else ()
-        failed = pipeline.failed if pipeline is not None else {}
+        failed: Mapping[DesiredKey, TortieError] = pipeline.failed if pipeline is not None else {}
         return {
             "node": self._node,
             "version": __version__,
