@@ -28,6 +28,8 @@ NODE_V4, OUTSIDE_V4 = Address.parse("192.0.2.1"), Address.parse("192.0.2.2")
 NODE_V6, OUTSIDE_V6 = Address.parse("2001:db8::1"), Address.parse("2001:db8::2")
 POOL_V4, POOL_V6 = Prefix.parse("10.65.0.0/16"), Prefix.parse("fd65::/48")
 GATEWAY_V4, GATEWAY_V6 = Address.parse("169.254.1.1"), Address.parse("fe80::ecee:eeff:feee:eeee")
+NODE_ADDRESS = {4: NODE_V4, 6: NODE_V6}
+OUTSIDE_ADDRESS = {4: OUTSIDE_V4, 6: OUTSIDE_V6}
 RETURN = SettingsRow(endpoint_to_host_action="Return", nat_outgoing_exclusions="IPPoolsAndHostIPs")
 
 
@@ -44,6 +46,9 @@ class Pod:
     @property
     def key(self) -> EndpointKey:
         return EndpointKey("default", self.name)
+
+    def address(self, version: int) -> Address:
+        return self.v4 if version == 4 else self.v6
 
     def row(self, **changes: Any) -> EndpointRow:
         values: dict[str, Any] = {

@@ -300,8 +300,12 @@ async def test_too_few_neighbours_are_told_of(
 ) -> None:
     pods = [world.pod(number) for number in (1, 2)]
     await applied(plane, world.flush(*pods, settings=RETURN))
-    assert plane.problems == ()
-    monkeypatch.setattr("tortie.kernel.rtnetlink.RouteSocket.neighbour_limit", lambda *_: 3)
+    assert not plane.problems
+    monkeypatch.setattr("tortie.kernel.rtnetlink.RouteSocket.neighbour_limit", _three)
     await plane.resync()
     assert [problem.field for problem in plane.problems] == ["gc_thresh3"]
     assert "raise the sysctl net.ipv4.neigh.default.gc_thresh3" in plane.problems[0].reason
+
+
+def _three(*_: object) -> int:
+    return 3

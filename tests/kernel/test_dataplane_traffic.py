@@ -6,12 +6,15 @@ import dataclasses
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
 
 import pytest
 
 from tests.kernel.dataplane_world import (
+    NODE_ADDRESS,
     NODE_V4,
     NODE_V6,
+    OUTSIDE_ADDRESS,
     OUTSIDE_V4,
     OUTSIDE_V6,
     RETURN,
@@ -50,15 +53,15 @@ async def test_pods_nodes_and_the_outside_reach_each_other(
 ) -> None:
     a, b = world.pod(1), world.pod(2)
     await applied(plane, world.flush(a, b, settings=RETURN))
-    own = (lambda pod: pod.v4) if version == 4 else (lambda pod: pod.v6)
-    node, outside = (NODE_V4, OUTSIDE_V4) if version == 4 else (NODE_V6, OUTSIDE_V6)
+    a_own, b_own = a.address(version), b.address(version)
+    node, outside = NODE_ADDRESS[version], OUTSIDE_ADDRESS[version]
     for source, from_address, destination, to_address in (
-        (a.namespace, own(a), b.namespace, own(b)),
-        (b.namespace, own(b), a.namespace, own(a)),
-        (a.namespace, own(a), world.node, node),
-        (world.node, node, a.namespace, own(a)),
-        (a.namespace, own(a), world.outside, outside),
-        (world.outside, outside, a.namespace, own(a)),
+        (a.namespace, a_own, b.namespace, b_own),
+        (b.namespace, b_own, a.namespace, a_own),
+        (a.namespace, a_own, world.node, node),
+        (world.node, node, a.namespace, a_own),
+        (a.namespace, a_own, world.outside, outside),
+        (world.outside, outside, a.namespace, a_own),
     ):
         for tcp in (False, True):
             peer = heard(source, from_address, destination, to_address, tcp=tcp)
@@ -154,7 +157,7 @@ async def test_an_unknown_workload_interface_is_dropped_also_while_no_agent_runs
 @pytest.mark.parametrize("action", ["Drop", "Accept", "Return"])
 @pytest.mark.parametrize("version", [4, 6])
 async def test_endpoint_to_host_action(
-    world: World, plane: LinuxDataplane, action: str, version: int
+    world: World, plane: LinuxDataplane, action: Literal["Drop", "Accept", "Return"], version: int
 ) -> None:
     a = world.pod(1)
     settings = dataclasses.replace(RETURN, endpoint_to_host_action=action)
@@ -210,8 +213,8 @@ async def test_nodes_and_pools_are_excluded_from_nat(world: World, plane: LinuxD
     a = world.pod(1)
     await applied(plane, world.flush(a, settings=RETURN, ipsets=default_ipsets()))
 
-    async def seen(**changes: object) -> str:
-        settings = dataclasses.replace(RETURN, **changes)  # type: ignore[arg-type]
+    async def seen(**changes: Any) -> str:
+        settings = dataclasses.replace(RETURN, **changes)
         await applied(plane, world.flush(settings=settings))
         peer = heard(a.namespace, a.v4, world.outside, OUTSIDE_V4)
         assert peer is not None

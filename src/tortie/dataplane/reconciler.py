@@ -45,8 +45,11 @@ class Reconciler(Generic[K, V]):
         """Decide what this round does: `remove` and `put` do just that. What an earlier round left undone comes again."""
         left = self._pending
         self.tracker.failed([*left.put, *left.gone])
-        self._pending = self.tracker.take()
-        return self._pending
+        pending = self._pending = self.tracker.take()
+        if self.failed:
+            # What failed comes again, unless it was seen to be right since.
+            self.failed = {k: e for k, e in self.failed.items() if k in pending.put or k in pending.gone}
+        return pending
 
     async def remove(self) -> None:
         """The round's removals."""
@@ -86,12 +89,6 @@ class Reconciler(Generic[K, V]):
         for key in (*put, *gone):
             self.failed.pop(key, None)
         self.failed.update(failed)
-
-    def forget_unwanted_failures(self) -> None:
-        """A failure of what nobody wants and nobody has seen is no news."""
-        tracker = self.tracker
-        for key in [key for key in self.failed if key not in tracker.wanted and key not in tracker.seen]:
-            del self.failed[key]
 
 
 @dataclass(frozen=True, eq=False)

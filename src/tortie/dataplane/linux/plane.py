@@ -229,7 +229,6 @@ class LinuxDataplane:
         await self._guarded("conntrack", self._routes.forget_flows)
         failed: dict[DesiredKey, TortieError] = {}
         for stage in reversed(self._stages):
-            stage.reconciler.forget_unwanted_failures()
             for manager in stage.managers:
                 failed.update(manager.blame(stage.reconciler.failed))
         asyncio.get_running_loop().call_soon(self._consider)
