@@ -8,7 +8,6 @@ from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
-C = TypeVar("C")
 
 
 async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
@@ -22,15 +21,6 @@ async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
     if isinstance(other, BaseException):
         raise other
     return one, other
-
-
-async def all_three(first: Awaitable[A], second: Awaitable[B], third: Awaitable[C]) -> tuple[A, B, C]:
-    """As `both`."""
-    one, two, three = await asyncio.gather(first, second, third, return_exceptions=True)
-    for done in (one, two, three):
-        if isinstance(done, BaseException):
-            raise done
-    return one, two, three  # type: ignore[return-value]  # none is an error: the loop saw to it
 
 
 class Recall:

@@ -52,7 +52,7 @@ def open_namespace(namespace: str | Path) -> int:
 
 def submit(namespace: Namespace, function: Callable[[], T]) -> concurrent.futures.Future[T]:
     """Run ``function`` in the namespace, soon. From the event loop: ``await asyncio.wrap_future(submit(...))``."""
-    return _visitor.submit(_visit, namespace, function)
+    return _visitor.submit(visit, namespace, function)
 
 
 def run(namespace: Namespace, function: Callable[[], T]) -> T:
@@ -100,7 +100,9 @@ def delete(name: str) -> None:
     path.unlink(missing_ok=True)
 
 
-def _visit(namespace: Namespace, function: Callable[[], T]) -> T:
+def visit(namespace: Namespace, function: Callable[[], T]) -> T:
+    """Run ``function`` in the namespace on the calling thread, which must be one that only works for its caller: never
+    the main thread, nor one that stands somewhere for good. Raises as `run` does."""
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter_for_good(namespace)

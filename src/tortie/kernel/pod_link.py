@@ -16,12 +16,12 @@ import struct
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from tortie.aio.checkpoints import checkpoint
 from tortie.errors import KernelError, NamespaceGone
-from tortie.host.links import Link, LinkAddress
+from tortie.host.links import Link, LinkAddress, Neighbour
 from tortie.host.routes import PROTOCOL_BOOT, Route
 from tortie.kernel import netlink as nl
 from tortie.kernel import netns, sysctl
@@ -98,12 +98,9 @@ class SeenLink:
 class PodLinks(Protocol):
     """Wires of pods in the kernel. ``namespace`` is a descriptor of the pod's. Raises `KernelError`, `NamespaceGone`."""
 
-    async def create(self, wanted: PodLink, namespace: int) -> None:
-        """Make the pair, in place of one whose host end has that name. Addresses come with `configure`."""
-        ...
-
-    async def configure(self, wanted: PodLink, namespace: int) -> None:
-        """Give the pod's end its addresses and routes, and set it up."""
+    async def connect(self, wanted: PodLink, namespace: int) -> None:
+        """Make the pair, in place of one whose host end has that name, and set up the pod's end: addresses, routes,
+        switches. When it fails half way, `remove_inside` finds what there is."""
         ...
 
     async def remove(self, host_name: str) -> bool:
@@ -131,9 +128,9 @@ class LinuxPodLinks:
         self._host_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pod-link")
         self._removers = ThreadPoolExecutor(max_workers=_REMOVERS, thread_name_prefix="pod-link-remove")
 
-    async def create(self, wanted: PodLink, namespace: int) -> None:
+    async def connect(self, wanted: PodLink, namespace: int) -> None:
         try:
-            await self._on_host(lambda: self._create(wanted, namespace))
+            await self._on_host(lambda: self._connect(wanted, namespace))
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -141,10 +138,7 @@ class LinuxPodLinks:
                 raise KernelError(
                     errno.EEXIST, "make the interface", f"{wanted.pod_name} in the pod's network namespace"
                 ) from error
-            await self._on_host(lambda: self._create(wanted, namespace))
-
-    async def configure(self, wanted: PodLink, namespace: int) -> None:
-        await asyncio.wrap_future(netns.submit(namespace, lambda: _configure(wanted)))
+            await self._on_host(lambda: self._connect(wanted, namespace))
 
     async def remove(self, host_name: str) -> bool:
         return await self._remove(None, host_name)
@@ -158,7 +152,7 @@ class LinuxPodLinks:
 
     async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
         host, routes = await self._on_host(lambda: self._inspect_host(wanted.host_name))
-        seen = await asyncio.wrap_future(netns.submit(namespace, lambda: _inspect(wanted)))
+        seen = await self._on_host(lambda: netns.visit(namespace, lambda: _inspect(wanted)))
         return dataclasses.replace(seen, host=host, host_routes=routes)
 
     async def names(self) -> frozenset[str]:
@@ -191,13 +185,15 @@ class LinuxPodLinks:
             route for v in (4, 6) for route in self._host.routes(v, ifindex=link.index, names=names)
         )
 
-    def _create(self, wanted: PodLink, namespace: int) -> None:
+    def _connect(self, wanted: PodLink, namespace: int) -> None:
         near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=wanted.mtu, up=True)
         far = codec.VethEnd(name=wanted.pod_name, mac=wanted.mac, mtu=wanted.mtu, namespace=namespace)
         self._host.create_veth(near, far)
-        # Before the pod's end goes up, or the gateway's address is tentative for a second.
-        with suppress(KernelError):  # no IPv6 in this kernel
+        checkpoint("add.created")
+        if 6 in wanted.versions():
+            # Before the pod's end goes up, or the gateway's address is tentative for a second.
             sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
+        netns.visit(namespace, lambda: _configure(wanted))
 
     async def _remove(self, namespace: Namespace | None, name: str, peer: int = 0) -> bool:
         """The kernel takes an interface from view within a millisecond, then holds its caller for some 15 ms more:
@@ -206,7 +202,7 @@ class LinuxPodLinks:
         if namespace is None:
             removal = await self._on_host(begin)
         else:
-            removal = await asyncio.wrap_future(netns.submit(namespace, begin))
+            removal = await self._on_host(lambda: netns.visit(namespace, begin))
         if removal is None:
             return False
         loop = asyncio.get_running_loop()
@@ -294,6 +290,11 @@ def _configure(wanted: PodLink) -> None:
         codec.new_route(dataclasses.replace(route, ifindex=index, interface=wanted.pod_name))
         for route in wanted.routes()
     ]
+    if 4 in wanted.versions():
+        # Known beforehand: the kernel's proxy ARP is silent while the node has no route that covers the gateway, as when
+        # its uplink is down and the default route went with it. Pods of one node talk on, and no first packet waits.
+        gateway = Neighbour(index=index, address=GATEWAY_V4, mac=HOST_MAC, permanent=True)
+        requests.append(codec.new_neighbour(gateway))
     with RouteSocket() as here:
         failed = here.batch(requests)
     for refused in failed.values():

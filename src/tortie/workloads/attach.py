@@ -1,7 +1,7 @@
 """ADD: an interface that works, with an address of its own, or nothing at all.
 
-What does not depend on each other runs side by side: the wire is made while IPAM decides, and the pod's end is set up while
-the datastore learns of the endpoint and the dataplane does the node's part. See `checkpoints` for the steps.
+What does not depend on each other runs side by side: the wire is made while the datastore learns of the endpoint and the
+dataplane does the node's part. See `checkpoints` for the steps.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+from collections.abc import Mapping
 
 from tortie.aio.checkpoints import checkpoint
-from tortie.aio.joins import Recall, all_three, both
+from tortie.aio.joins import Recall, both
 from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
@@ -87,7 +88,6 @@ class _Attachment:
         self._facts = facts
         self._wishes = wishes
         self._recall = recall
-        self._made_link = False
         self._link = dataclasses.replace(
             sandbox.wire,
             mac=wishes.mac or sandbox.wire.mac,
@@ -98,10 +98,8 @@ class _Attachment:
     async def run(self) -> Result:
         means, sandbox = self.means, self.sandbox
         profiles = profiles_of(sandbox, self._facts.pod)
-        assigned, _, _ = await all_three(
-            passing(self._assign(), "add.assigned"),
-            passing(means.profiles.ensure(profiles), "add.profiles"),
-            passing(self._create(), "add.created"),
+        assigned, _ = await both(
+            passing(self._assign(), "add.assigned"), passing(means.profiles.ensure(profiles), "add.profiles")
         )
         self._go_on()
         self._link = dataclasses.replace(self._link, addresses=assigned.addresses)
@@ -113,7 +111,7 @@ class _Attachment:
             pod=self._facts.pod,
         )
         _, revision = await both(
-            passing(means.links.configure(self._link, self._netns), "add.configured"),
+            passing(means.links.connect(self._link, self._netns), "add.connected"),
             passing(means.register.publish(endpoint), "add.published"),
         )
         await self._realised(endpoint.key, revision)
@@ -122,9 +120,8 @@ class _Attachment:
 
     async def undo(self) -> None:
         """In the order of DEL: nobody may get an address that still leads here."""
-        if self._made_link:
-            _ = await self.means.links.remove_inside(self._link, self._netns)
-            checkpoint("add.undo-link")
+        await self.means.links.remove_inside(self._link, self._netns)
+        checkpoint("add.undo-link")
         await self.means.register.withdraw(self.sandbox.endpoint, self.sandbox.container_id)
         checkpoint("add.undo-endpoint")
         await self.source.release()
@@ -134,12 +131,9 @@ class _Attachment:
         now = datetime.datetime.now(datetime.UTC)
         timestamp = now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
         attributes = attributes_of(self.sandbox, timestamp)
-        labels = self._facts.namespace.metadata.labels if self._facts.namespace else {}
+        namespace = self._facts.namespace
+        labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
         return await self.source.assign(self._wishes, attributes, labels)
-
-    async def _create(self) -> None:
-        await self.means.links.create(self._link, self._netns)
-        self._made_link = True
 
     async def _realised(self, key: ResourceKey, revision: Revision) -> None:
         """Wait, unless the configuration says not to, and no longer than the runtime wants the container."""

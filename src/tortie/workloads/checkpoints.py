@@ -5,10 +5,10 @@ from __future__ import annotations
 ADD = (
     "add.accepted",
     "add.read",
-    "add.assigned",
     "add.profiles",
+    "add.assigned",
     "add.created",
-    "add.configured",
+    "add.connected",
     "add.published",
     "add.realised",
     "add.done",
@@ -16,12 +16,10 @@ ADD = (
 DEL = (
     "del.accepted",
     "del.read",
-    "del.unplugged",
     "del.withdrawn",
+    "del.unplugged",
     "del.released",
     "del.done",
 )
 UNDO = ("add.undo-link", "add.undo-endpoint", "add.undo-addresses")
 """Passed by an ADD that fails."""
-SWEEP = ("del.swept",)
-"""Passed by a DEL whose network namespace is gone."""

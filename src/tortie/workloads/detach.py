@@ -5,7 +5,8 @@ from __future__ import annotations
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import both
 from tortie.cni.request import Request
-from tortie.workloads.addresses import AddressSource, source_of
+from tortie.errors import StoreError
+from tortie.workloads.addresses import source_of
 from tortie.workloads.facts import require_ready
 from tortie.workloads.means import Delegate, Means, passing
 from tortie.workloads.sandbox import Sandbox
@@ -20,25 +21,26 @@ async def detach(
     delegated plugin, `KernelError`.
     """
     source = source_of(means.allocator, sandbox, request, delegate)
-    _, had_link = await both(
-        passing(require_ready(means), "del.read"),
-        passing(_unplug(means, sandbox, netns), "del.unplugged"),
-    )
-    await withdraw(means, sandbox, source, had_link=had_link)
-
-
-async def withdraw(means: Means, sandbox: Sandbox, source: AddressSource, *, had_link: bool) -> None:
-    """The endpoint first, then its addresses: nobody may get one that still leads here."""
-    ours = await means.register.withdraw(sandbox.endpoint, sandbox.container_id)
+    try:
+        await require_ready(means)
+        checkpoint("del.read")
+        # The endpoint before its addresses and its wire: nobody may get an address that still leads here, and the
+        # dataplane need not repair what goes away.
+        ours = await means.register.withdraw(sandbox.endpoint, sandbox.container_id)
+    except StoreError:
+        await _unplug(means, sandbox, netns, sweep=False)
+        raise
     checkpoint("del.withdrawn")
-    if ours and not had_link:
-        # The namespace is gone, or was not passed: what still bears the name is ours or a half ADD's.
+    await both(
+        passing(_unplug(means, sandbox, netns, sweep=ours), "del.unplugged"),
+        passing(source.release(), "del.released"),
+    )
+
+
+async def _unplug(means: Means, sandbox: Sandbox, netns: int | None, *, sweep: bool) -> None:
+    """By the pod's end: the host's may be a newer sandbox's, which has the same name. When the namespace is gone or was
+    not passed, what still bears the name is ours or a half ADD's, and to be swept unless it belongs to another."""
+    if netns is not None and await means.links.remove_inside(sandbox.wire, netns):
+        return
+    if sweep:
         await means.links.remove(sandbox.host_name)
-        checkpoint("del.swept")
-    await source.release()
-    checkpoint("del.released")
-
-
-async def _unplug(means: Means, sandbox: Sandbox, netns: int | None) -> bool:
-    """By the pod's end: the host's may be a newer sandbox's, which has the same name."""
-    return netns is not None and await means.links.remove_inside(sandbox.wire, netns)
