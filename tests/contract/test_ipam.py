@@ -6,19 +6,12 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.contract.datastore_servers import EtcdServer, Place, etcdctl
+from tests.contract.ipam_clusters import configure, consistent, etcd, node, pool, store, take, url
 from tortie.aio import checkpoints
-from tortie.datastore.etcd.key_value import EtcdKeyValue
-from tortie.datastore.etcd.options import EtcdOptions
-from tortie.datastore.kv_store import KeyValueStore
-from tortie.datastore.sqlite.key_value import SqliteKeyValue
-from tortie.datastore.sqlite.schema import SqliteOptions
+from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
 from tortie.errors import AddressesExhausted, Conflict, NotFound
 from tortie.ipam import records
@@ -31,88 +24,11 @@ from tortie.net.addresses import Address, Prefix
 from tortie.resources.block_affinity import CONFIRMED, PENDING, PENDING_DELETION, affinity_key
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.ip_reservation import IP_RESERVATION, IPReservationSpec
-from tortie.resources.ipam_configuration import IPAM_CONFIGURATION, IPAMConfigurationSpec
-from tortie.resources.node import NODE, NodeSpec
-from tortie.resources.resource import Metadata, Resource, ResourceKey
+from tortie.resources.node import NODE
+from tortie.resources.resource import Resource, ResourceKey
 from tortie.testing.clock import ManualClock
 
-
-@pytest.fixture(scope="module")
-def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture(params=["sqlite", "etcd"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "etcd":
-        server: EtcdServer = request.getfixturevalue("etcd")
-        etcdctl(server, "del", "--prefix", "")
-        return lambda: EtcdKeyValue(EtcdOptions(endpoints=(server.endpoint,)))
-    return lambda: SqliteKeyValue(SqliteOptions(tmp_path / "store.db"))
-
-
-@pytest.fixture
-async def store(place: Place) -> AsyncIterator[Store]:
-    store = KeyValueStore(place())
-    yield store
-    await store.close()
-
-
-async def pool(store: Store, cidr: str, name: str = "", **fields: Any) -> None:
-    """A pool with blocks of four addresses, unless said otherwise."""
-    size: dict[str, Any] = {"block_size": 126 if ":" in cidr else 30, **fields}
-    key = ResourceKey(IP_POOL, name or cidr.translate({ord(c): "-" for c in "./:"}))
-    await store.create(Resource(key=key, spec=IPPoolSpec(cidr=cidr, **size)))
-
-
-async def node(store: Store, name: str, **labels: str) -> Allocator:
-    resource = Resource(key=ResourceKey(NODE, name), metadata=Metadata(labels=labels), spec=NodeSpec())
-    await store.create(resource)
-    return Allocator(store, name)
-
-
-async def configure(store: Store, **fields: Any) -> None:
-    key = ResourceKey(IPAM_CONFIGURATION, "default")
-    resource = Resource(key=key, spec=IPAMConfigurationSpec(**fields))
-    try:
-        await store.create(resource)
-    except Exception:
-        await store.update(resource)
-
-
-async def take(allocator: Allocator, handle: str, ipv4: int | None = 1, **more: Any) -> list[str]:
-    return [str(a) for a in await allocator.assign(AssignRequest(handle=handle, ipv4=ipv4, **more))]
-
-
-async def consistent(store: Store, live: dict[str, str] | None = None) -> None:
-    """Nobody has an address twice, every handle says what the blocks say, every block has one owner who knows it."""
-    seen: Counter[str] = Counter()
-    by_handle: Counter[tuple[str, str]] = Counter()
-    blocks = await records.block_prefixes(store)
-    for cidr, block in blocks.items():
-        assert block is not None
-        for ordinal, who in holders(block.spec).items():
-            seen[str(Address(cidr.version, cidr.value + ordinal))] += 1
-            by_handle[who.handle or "", str(cidr)] += 1
-        if (node := owner(block.spec)) is not None:
-            affinity = await records.find_affinity(store, node, cidr)
-            assert affinity is not None
-            assert affinity.spec.state == CONFIRMED
-    assert not [address for address, count in seen.items() if count > 1]
-    told = Counter(
-        {(h.key.name, cidr): n for h in await records.handles(store) for cidr, n in h.spec.block.items()}
-    )
-    assert told == by_handle
-    owned = Counter(records.prefix_of_key(a.key) for a in await records.affinities(store))
-    assert all(count == 1 for count in owned.values())
-    if live is not None:
-        assert set(seen) == set(live)
+__all__ = ["etcd", "store", "url"]
 
 
 async def test_a_request_takes_a_block_and_returns_an_address_of_it(store: Store) -> None:
@@ -515,13 +431,13 @@ async def test_watched_terms_take_effect(store: Store) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_three_nodes_at_war_never_share_an_address(place: Place, store: Store) -> None:
+async def test_three_nodes_at_war_never_share_an_address(url: str, store: Store) -> None:
     """Assign, release, cancel at random, several processes' worth of allocators a node; then everything adds up."""
     await pool(store, "10.0.0.0/27")
     await pool(store, "fd00::/124")
     for name in "abc":
         await node(store, name)
-    stores = [KeyValueStore(place()) for _ in range(4)]
+    stores = [open_store(url) for _ in range(4)]
     allocators = [Allocator(s, name) for s, name in zip(stores, "abca", strict=True)]
     rng = random.Random(os.environ.get("PYTEST_SEED", "7"))
     held: dict[str, str] = {}

@@ -392,16 +392,16 @@ _ANSWERS = {
 
 _USAGE = (
     columns.Column[Any]("GROUPING", lambda row: row.grouping),
-    columns.Column[Any]("CIDR", lambda row: row.cidr),
+    columns.Column[Any]("CIDR", lambda row: str(row.cidr)),
     columns.Column[Any]("IPS TOTAL", lambda row: f"{row.total:.5g}"),
     columns.Column[Any]("IPS IN USE", lambda row: _share(row.used, row.total)),
     columns.Column[Any]("IPS RESERVED", lambda row: _share(row.reserved, row.total)),
     columns.Column[Any]("IPS FREE", lambda row: _share(row.free, row.total)),
 )
 _BORROWED = (
-    columns.Column[Any]("IP", lambda row: row.address),
+    columns.Column[Any]("IP", lambda row: str(row.address)),
     columns.Column[Any]("BORROWING-NODE", lambda row: row.node),
-    columns.Column[Any]("BLOCK", lambda row: row.block),
+    columns.Column[Any]("BLOCK", lambda row: str(row.block)),
     columns.Column[Any]("BLOCK OWNER", lambda row: row.owner),
     columns.Column[Any]("TYPE", lambda row: row.type),
     columns.Column[Any]("ALLOCATED-TO", lambda row: row.holder),
