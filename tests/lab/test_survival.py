@@ -93,6 +93,21 @@ def test_a_sandbox_that_vanished_while_the_agent_was_dead_is_cleaned_up(pair: La
     assert pair.node("node1")["pods"][0]["name"] == "a1"
 
 
+def test_without_an_uplink_the_pods_of_a_node_talk_on(pair: LabCommand) -> None:
+    """The default route goes with the uplink, and with it the kernel's proxy ARP for the pods' gateway."""
+    neighbour = pair.add_pod("b1", "node1")["ips"][0]
+    pair.here("node1", "ip", "link", "set", "eth0", "down")
+    try:
+        pair.here("a1", "ip", "neigh", "flush", "dev", "eth0")
+        assert pair.reaches("a1", neighbour)
+        assert not pair.reaches("a1", _ip(pair, "a2"))
+    finally:
+        pair.here("node1", "ip", "link", "set", "eth0", "up")
+        pair.here("node1", "ip", "route", "replace", "default", "via", "172.30.0.1")
+    wait_until(lambda: pair.reaches("a1", _ip(pair, "a2")), "the other node is reached again", 15)
+    pair.run("lab", "pod", "rm", "b1")
+
+
 def test_with_a_dead_node_in_the_mesh_a_restarted_bird_has_the_living_ones_routes(
     unique_name: Callable[[], str],
 ) -> None:
