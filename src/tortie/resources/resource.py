@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, NewType, TypeVar
+from typing import Any, Generic, NamedTuple, NewType, TypeVar, cast
 
 Revision = NewType("Revision", str)
 """A stored state of one resource. Opaque: compared for equality only."""
@@ -81,6 +81,10 @@ class Resource(Generic[SpecT_co]):
 
     def with_spec(self, spec: Any) -> Resource[Any]:
         """The same resource with another spec: what an update starts from, so that unknown fields survive."""
+        if any(isinstance(part, int) for path in self.unknown for part in path):
+            from tortie.resources.shape import follow
+
+            return replace(self, spec=spec, unknown=follow(self.unknown, cast("Any", self.spec), spec))
         return replace(self, spec=spec)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard, get_args, get_origin, get_type_hints
 
@@ -83,6 +83,39 @@ def unknown_in(value: dict[str, Any], shape: Shape, path: Path, into: dict[Path,
                 for index, item in enumerate(items)
             ]
     return known
+
+
+def follow(unknown: Mapping[Path, Any], old: msgspec.Struct, new: msgspec.Struct) -> dict[Path, Any]:
+    """The unknown fields of a spec after it was edited: those inside a list go where their element went, or with it."""
+    moved: dict[Path, Any] = {}
+    for path, value in unknown.items():
+        if path[0] == "spec" and any(isinstance(part, int) for part in path):
+            new_path = _follow(path[1:], old, new)
+            if new_path is None:
+                continue
+            path = ("spec", *new_path)
+        moved[path] = value
+    return moved
+
+
+def _follow(path: Path, old: Any, new: Any) -> Path | None:
+    """Where the path leads in ``new``; None when its element is gone."""
+    if not path or old is new or old is None:
+        return path
+    if new is None:
+        return None
+    first, *rest = path
+    if isinstance(first, int):
+        element = old[first]
+        if first < len(new) and new[first] == element:
+            return path
+        at = next((index for index, each in enumerate(new) if each == element), None)
+        return None if at is None else (at, *rest)
+    names = dict(zip(old.__struct_encode_fields__, old.__struct_fields__, strict=True))
+    if first not in names:
+        return path
+    deeper = _follow(tuple(rest), getattr(old, names[first]), getattr(new, names[first]))
+    return None if deeper is None else (first, *deeper)
 
 
 def type_errors(value: Any, hint: Any, path: Path) -> Iterator[tuple[Path, Any, str]]:

@@ -80,6 +80,22 @@ def test_unknown_fields_survive_at_every_depth(extra: dict[str, Any]) -> None:
     assert codec.encode(changed) == {**document, "spec": {**document["spec"], "node": "m"}}
 
 
+def test_unknown_fields_inside_a_list_follow_their_element() -> None:
+    block = codec.load(block_key("10.65.0.0/30"), json.dumps(BLOCK).encode())
+    mine, other = block.spec.attributes
+    for attributes, expected in (
+        ((other, mine), [False, True]),
+        ((mine, other, other), [True, False, False]),
+        ((mine,), [True]),
+        ((other,), [False]),
+        ((), []),
+    ):
+        changed = block.with_spec(msgspec.structs.replace(block.spec, attributes=attributes))
+        stored = json.loads(codec.dump(changed))
+        assert ["later" in each for each in stored["attributes"]] == expected
+        assert "later" in stored
+
+
 def test_unknown_fields_of_what_is_gone_go_with_it() -> None:
     resource = codec.decode(registry.info(WORKLOAD_ENDPOINT), endpoint({"x-a": 1}))
     changed = resource.with_spec(msgspec.structs.replace(resource.spec, ports=()))
