@@ -376,6 +376,7 @@ async def test_commits_that_arrive_together_share_a_transaction(
 ) -> None:
     async with opened(tmp_path / "store.db") as store:
         await put(store, "/a")
+        monkeypatch.setattr(worker, "GROUP_SECONDS", 60)
         shared = _count_transactions(monkeypatch)
         results = await asyncio.gather(
             *(store.commit(expect={"/n": 0}, put={"/n": str(n).encode()}) for n in range(50)),

@@ -27,6 +27,7 @@ from tortie.resources.shape import is_object
 DEFAULT_URL = "sqlite:///var/lib/tortie/tortie.db"
 DEFAULT_CONFIG = Path("/etc/tortie/tortie.toml")
 ETCD_PORT = 2379
+LEAST_HISTORY = 100
 _FORMS = "write sqlite:///path/to/file.db or etcd://host:2379,host:2379"
 _ETCD_PARAMETERS = ("ca_file", "cert_file", "key_file", "user", "password_file")
 
@@ -113,8 +114,8 @@ def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
     if synchronous not in ("normal", "full"):
         raise UsageError(f"sqlite: synchronous={synchronous} is neither normal nor full")
     history = parameters.get("history", "5000")
-    if not history.isdecimal():
-        raise UsageError(f"sqlite: history={history} is not a number of revisions")
+    if not history.isdecimal() or int(history) < LEAST_HISTORY:
+        raise UsageError(f"sqlite: history={history} is not a number of revisions from {LEAST_HISTORY} up")
     return SqliteKeyValue(
         SqliteOptions(path, synchronous="full" if synchronous == "full" else "normal", history=int(history))
     )

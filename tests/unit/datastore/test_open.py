@@ -53,8 +53,8 @@ def test_the_argument_comes_before_the_environment_before_the_file(
 
 def test_sqlite_urls() -> None:
     assert sqlite_options("sqlite:///a/b%20c.db") == SqliteOptions(Path("/a/b c.db"))
-    assert sqlite_options("sqlite:///a.db?synchronous=full&history=9") == SqliteOptions(
-        Path("/a.db"), synchronous="full", history=9
+    assert sqlite_options("sqlite:///a.db?synchronous=full&history=900") == SqliteOptions(
+        Path("/a.db"), synchronous="full", history=900
     )
 
 
@@ -89,6 +89,7 @@ def test_the_file_says_what_the_url_does_not(tmp_path: Path) -> None:
         ("sqlite:///a.db?mode=ro", "unknown parameter 'mode'"),
         ("sqlite:///a.db?synchronous=off", "synchronous=off"),
         ("sqlite:///a.db?history=much", "history=much"),
+        ("sqlite:///a.db?history=99", "from 100 up"),
         ("etcd://", "no host:port"),
         ("etcd://u:hidden@a:x", "'a:x' is no host:port"),
         ("etcd://::1:2379", "brackets"),

@@ -103,12 +103,16 @@ def read_events(db: sqlite3.Connection, prefix: str, after: int) -> Events:
     return Events(tuple(Event(key, value, event >> ORDINAL_BITS) for key, value, event in rows), revision)
 
 
-def keys_since(db: sqlite3.Connection, after: int, limit: int) -> list[str] | None:
-    """The keys written after a revision, or None when there are more than ``limit``."""
+def written_since(db: sqlite3.Connection, after: int, limit: int) -> tuple[int, list[str] | None]:
+    """The latest revision and the keys written after ``after``; None for the keys when there are more than ``limit``."""
     rows = db.execute(
-        "SELECT key FROM event WHERE id >= ? LIMIT ?", ((after + 1) << ORDINAL_BITS, limit + 1)
+        "SELECT key, id FROM event WHERE id >= ? ORDER BY id LIMIT ?",
+        ((after + 1) << ORDINAL_BITS, limit + 1),
     ).fetchall()
-    return None if len(rows) > limit else [key for (key,) in rows]
+    if len(rows) > limit:
+        return read_state(db).revision, None
+    # A revision always has an event, and the latest are never compacted.
+    return (rows[-1][1] >> ORDINAL_BITS if rows else after), [key for key, _ in rows]
 
 
 def lease_has_expired(db: sqlite3.Connection) -> bool:
@@ -133,17 +137,25 @@ class Writing:
     ) -> int:
         """See `KeyValue.commit`."""
         db = self._db
+        before: dict[str, int] = {}
         for key, revision in expect.items():
-            row = db.execute("SELECT event FROM entry WHERE key = ?", (key,)).fetchone()
-            if (0 if row is None else row[0] >> ORDINAL_BITS) != revision:
+            before[key] = self._event_of(key)
+            if before[key] >> ORDINAL_BITS != revision:
                 raise Conflict(key)
         if lease is not None:
             alive = "SELECT 1 FROM lease WHERE id = ? AND boot = ? AND expires > ?"
             if db.execute(alive, (lease, boot_id(), now_seconds())).fetchone() is None:
                 raise NotFound(f"lease {lease}")
-        return self._write(put, gone, lease)
+        return self._write(put, gone, lease, before)
 
-    def _write(self, put: Mapping[str, bytes], gone: frozenset[str], lease: int | None) -> int:
+    def _event_of(self, key: str) -> int:
+        """The id of the key's present event, 0 when it is absent."""
+        row = self._db.execute("SELECT event FROM entry WHERE key = ?", (key,)).fetchone()
+        return 0 if row is None else row[0]
+
+    def _write(
+        self, put: Mapping[str, bytes], gone: frozenset[str], lease: int | None, before: Mapping[str, int]
+    ) -> int:
         db = self._db
         revision = self.state.revision + 1
         event = revision << ORDINAL_BITS
@@ -154,11 +166,11 @@ class Writing:
                 self._forget(row[0])
                 event += 1
         for key, value in put.items():
-            row = db.execute("SELECT event FROM entry WHERE key = ?", (key,)).fetchone()
+            superseded = before[key] if key in before else self._event_of(key)
             db.execute("INSERT INTO event VALUES (?, ?, ?)", (event, key, value))
             db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (key, event, lease))
-            if row is not None:
-                self._forget(row[0])
+            if superseded:
+                self._forget(superseded)
             event += 1
         if event == revision << ORDINAL_BITS:
             return self.state.revision  # nothing changed, as in etcd
@@ -205,7 +217,7 @@ class Writing:
             key for (key,) in self._db.execute("SELECT key FROM entry WHERE lease = ?", (lease,))
         )
         self._db.execute("DELETE FROM lease WHERE id = ?", (lease,))
-        self._write({}, keys, None)
+        self._write({}, keys, None, {})
 
     def expire(self) -> None:
         """End every lease whose time is over; each is a revision of its own."""

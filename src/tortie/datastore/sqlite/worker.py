@@ -314,13 +314,7 @@ class Worker(threading.Thread):
             self._drop(error)
 
     def _tell_waits(self) -> None:
-        db = self.database()
-        db.execute("BEGIN")
-        try:
-            revision = log.read_state(db).revision
-            keys = log.keys_since(db, self._seen, 200) if revision - self._seen <= 200 else None
-        finally:
-            db.execute("COMMIT")
+        revision, keys = log.written_since(self.database(), self._seen, 200)
         self._seen = revision
         for wait in list(self._waits):
             if wait.future.cancelled():
