@@ -20,7 +20,8 @@ IP_POOL = Kind(CALICO, "IPPool")
 
 
 class IPPoolSpec(Spec, frozen=True):
-    """Modes are ``Never``, ``Always`` or ``CrossSubnet``; at most one of the two encapsulations is on."""
+    """Modes are ``Never``, ``Always`` or ``CrossSubnet``; at most one of the two encapsulations is on. Without
+    ``blockSize`` blocks are a /26, or a /122."""
 
     cidr: str = written("")
     vxlan_mode: str = written("Never")
