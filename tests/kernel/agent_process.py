@@ -30,6 +30,15 @@ def until(condition: Callable[[], T], seconds: float = 15.0) -> T:
         time.sleep(0.01)
 
 
+def uplink(namespace: str, address: str = "172.30.77.11/24") -> None:
+    """An interface eth0 with an address, whose other end is in the same namespace."""
+    ip = ["ip", "-n", namespace]
+    subprocess.run([*ip, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0-far"], check=True)
+    subprocess.run([*ip, "addr", "add", address, "dev", "eth0"], check=True)
+    for link in ("eth0", "eth0-far"):
+        subprocess.run([*ip, "link", "set", link, "up"], check=True)
+
+
 class AgentProcess:
     """``environment`` comes on top of what points the agent to its folders."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.agent_process import AgentProcess, until
+from tests.kernel.agent_process import AgentProcess, until, uplink
 
 pytestmark = pytest.mark.needs("netns", "nftables")
 
@@ -20,18 +20,14 @@ pytestmark = pytest.mark.needs("netns", "nftables")
 def agent(netns: Callable[[], str], run_dir: Path) -> Iterator[AgentProcess]:
     """Not started yet, in a namespace with an uplink."""
     name = netns()
-    ip = ["ip", "-n", name]
-    subprocess.run([*ip, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0-far"], check=True)
-    subprocess.run([*ip, "addr", "add", "172.30.77.11/24", "dev", "eth0"], check=True)
-    for link in ("eth0", "eth0-far"):
-        subprocess.run([*ip, "link", "set", link, "up"], check=True)
+    uplink(name)
     process = AgentProcess(name, run_dir)
     yield process
     process.close()
 
 
 def tortie(agent: AgentProcess, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "tortie", *arguments]
+    argv = ["nsenter", f"--net=/run/netns/{agent.namespace}", sys.executable, "-m", "tortie", *arguments]
     return subprocess.run(
         argv, env=agent.environment, input=stdin, capture_output=True, text=True, check=False
     )
