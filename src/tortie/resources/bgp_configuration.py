@@ -88,7 +88,7 @@ def validate(configuration: Resource[Any]) -> list[InvalidResource]:
             spec.node_to_node_mesh_enabled,
             "is for BGPConfiguration default alone",
         )
-    found.one_of("spec.logSeverityScreen", spec.log_severity_screen, SEVERITIES)
+    found.one_of("spec.logSeverityScreen", spec.log_severity_screen, SEVERITIES, any_case=True)
     found.as_number("spec.asNumber", spec.as_number)
     found.port("spec.listenPort", spec.listen_port)
     found.one_of("spec.bindMode", spec.bind_mode, ("None", "NodeIP"))

@@ -198,9 +198,7 @@ def validate(configuration: Resource[Any]) -> list[InvalidResource]:
         )
     values = dict(zip(spec.__struct_encode_fields__, msgspec.structs.astuple(spec), strict=True))
     for field, choices in CHOICES.items():
-        value = values[field]
-        if value and value.lower() not in {choice.lower() for choice in choices}:
-            found.add(f"spec.{field}", value, f"is not one of {', '.join(choices)}")
+        found.one_of(f"spec.{field}", values[field], choices, any_case=True)
     for field, (low, high) in RANGES.items():
         found.between(f"spec.{field}", values[field], low, high)
     for field in DURATIONS:

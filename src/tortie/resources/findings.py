@@ -86,8 +86,11 @@ class Findings:
                 "is not a name: at most 63 small letters, digits and '-', a letter or digit at each end",
             )
 
-    def one_of(self, field: str, value: str | None, choices: Sequence[str]) -> None:
-        if value and value not in choices:
+    def one_of(
+        self, field: str, value: str | None, choices: Sequence[str], *, any_case: bool = False
+    ) -> None:
+        known = {choice.lower() for choice in choices} if any_case else choices
+        if value and (value.lower() if any_case else value) not in known:
             self.add(field, value, f"is not one of {', '.join(choices)}")
 
     def between(self, field: str, value: int | None, low: int, high: int) -> None:

@@ -15,6 +15,8 @@ from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 WORKLOAD_ENDPOINT = Kind(CALICO, "WorkloadEndpoint")
+NETWORK_ANNOTATION = "tortie.io/network"
+"""On an endpoint: the name of the CNI network that it was made for."""
 
 
 class EndpointPort(Spec, frozen=True):
