@@ -18,7 +18,8 @@ from tortie.net.addresses import Address, Prefix
 
 MANY_LEGS = 2000
 """Beyond this many, each is tried with one packet instead of three."""
-SENDERS_AT_ONCE = 16
+QUESTIONS_AT_ONCE = 16
+"""So many requests are under way at a time, over all agents."""
 INTERVAL_MS = 20
 TIMEOUT_MS = 1000
 CAPTURE_SECONDS = 120.0
@@ -108,8 +109,17 @@ async def _try(
     for leg in some:
         by_source.setdefault(leg.source, []).append(leg)
     destinations = sorted({leg.destination for leg in some})
-    slots = asyncio.Semaphore(SENDERS_AT_ONCE)
-    captures = await asyncio.gather(*(_listen(fleet, place, netns[place]) for place in destinations))
+    slots = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+    async def listen(place: Place) -> int | None:
+        async with slots:
+            return await _listen(fleet, place, netns[place])
+
+    async def stop(place: Place, number: int | None) -> Mapping[Address, set[Address]]:
+        async with slots:
+            return await _stop(fleet, place, number)
+
+    captures = await asyncio.gather(*(listen(place) for place in destinations))
 
     async def send(source: Place, mine: Sequence[Leg]) -> None:
         async with slots:
@@ -121,9 +131,7 @@ async def _try(
     try:
         await asyncio.gather(*(send(source, mine) for source, mine in by_source.items()))
     finally:
-        heard = await asyncio.gather(
-            *(_stop(fleet, place, number) for place, number in zip(destinations, captures, strict=True))
-        )
+        heard = await asyncio.gather(*map(stop, destinations, captures))
     senders = {address for source in by_source for address in source.addresses}
     sources = dict(zip(destinations, heard, strict=True))
     for leg in some:
@@ -206,7 +214,7 @@ async def _narrow_paths(
         if leg.case == "pod-to-pod":
             chosen = mine.setdefault((leg.source, leg.address.version), {})
             chosen.setdefault(leg.destination.node, leg)
-    slots = asyncio.Semaphore(SENDERS_AT_ONCE)
+    slots = asyncio.Semaphore(QUESTIONS_AT_ONCE)
     found: dict[Leg, str] = {}
 
     async def send(source: Place, some: Sequence[Leg]) -> None:
