@@ -10,18 +10,30 @@ from dataclasses import dataclass
 
 from tortie.net.addresses import Prefix
 from tortie.resources.allocation_block import AllocationBlockSpec
+from tortie.resources.resource import Resource
+from tortie.resources.workload_endpoint import NETWORK_ANNOTATION, WorkloadEndpointSpec
 
+CALICO_NETWORK = "k8s-pod-network"
+"""The network's name in Calico's own configuration."""
 _FREE = 0
 
 
-def owner_token(container_id: str) -> int:
-    """A container as a number: equal containers have equal numbers within this process. Never 0."""
-    return hash(container_id) or 1
+def owner_token(handle: str) -> int:
+    """A handle as a number: equal handles have equal numbers within this process. Never 0."""
+    return hash(handle) or 1
+
+
+def handle_of(endpoint: Resource[WorkloadEndpointSpec]) -> str:
+    """Under which handle IPAM keeps the addresses of a pod's interface: ``k8s-pod-network.<container>``, and the interface
+    where it is not the first (Calico has no others)."""
+    network = endpoint.metadata.annotations.get(NETWORK_ANNOTATION, CALICO_NETWORK)
+    handle = f"{network}.{endpoint.spec.container_id}"
+    return handle if endpoint.spec.endpoint in ("", "eth0") else f"{handle}.{endpoint.spec.endpoint}"
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block, small: its node ('' when it has none), and by ordinal the token of the container that holds the address."""
+    """A block, small: its node ('' when it has none), and by ordinal the token of the handle that holds the address."""
 
     node: str
     owners: array[int]
@@ -58,7 +70,7 @@ class BlockIndex:
                     yield prefix, block
 
     def owner(self, single: Prefix) -> int | None:
-        """The token of the container that IPAM gave the address to; None when no block knows."""
+        """The token of the handle that IPAM gave the address to; None when no block knows."""
         for prefix, block in sorted(self.around(single), key=lambda found: -found[0].length):
             ordinal = single.value - prefix.value
             if ordinal < len(block.owners) and block.owners[ordinal] != _FREE:
@@ -67,11 +79,11 @@ class BlockIndex:
 
 
 def block_of(spec: AllocationBlockSpec) -> Block:
-    """What of a stored block matters here. A handle ends in the container's id (``k8s-pod-network.<id>``)."""
+    """What of a stored block matters here."""
     affinity = spec.affinity or ""
     node = affinity.removeprefix("host:") if affinity.startswith("host:") else ""
     tokens = [
-        _FREE if attribute.released_at else owner_token((attribute.handle_id or "").rpartition(".")[2])
+        _FREE if attribute.released_at else owner_token(attribute.handle_id or "")
         for attribute in spec.attributes
     ]
     owners = array("q", [_FREE]) * len(spec.allocations)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tortie.calc.block_index import BlockIndex, owner_token
+from tortie.calc.block_index import BlockIndex, handle_of, owner_token
 from tortie.calc.outlet import Rows
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
@@ -19,7 +19,7 @@ from tortie.resources.workload_endpoint import WorkloadEndpointSpec
 
 
 class Claim(NamedTuple):
-    """One endpoint as the others see it: its node, the token of its container, the addresses it lays claim to."""
+    """One endpoint as the others see it: its node, the token of its handle, the addresses it lays claim to."""
 
     node: str
     owner: int
@@ -39,7 +39,7 @@ class Local:
 class EndpointsNode:
     """In: WorkloadEndpoint. Out: ENDPOINTS, and `holder` of each address (`touched` says of which that may have changed).
 
-    Of several endpoints with one address the one holds it whose container IPAM gave it to; where that decides nothing, the first
+    Of several endpoints with one address the one holds it whose handle IPAM gave it to; where that decides nothing, the first
     by namespace and name. So every node comes to the same holder, whatever it heard first.
     """
 
@@ -64,7 +64,7 @@ class EndpointsNode:
         spec = resource.spec
         claim = Claim(
             sys.intern(spec.node),
-            owner_token(spec.container_id),
+            owner_token(handle_of(resource)),
             tuple(dict.fromkeys(Prefix.parse(network, strict=False) for network in spec.ip_networks)),
         )
         local: Local | None = None

@@ -12,8 +12,8 @@ from tortie.desired.endpoints import EndpointKey, EndpointRow
 from tortie.errors import NotFound, TortieError
 from tortie.observe import log
 from tortie.resources.resource import Put, Resource, ResourceKey
-from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
-from tortie.workloads.endpoint import NETWORK_ANNOTATION, belongs_to
+from tortie.resources.workload_endpoint import NETWORK_ANNOTATION, WORKLOAD_ENDPOINT
+from tortie.workloads.endpoint import belongs_to
 from tortie.workloads.locks import Locks
 from tortie.workloads.means import Means
 from tortie.workloads.sandbox import Sandbox

@@ -9,13 +9,11 @@ from typing import Any
 from tortie.net.addresses import Address
 from tortie.resources.pod import PodSpec
 from tortie.resources.resource import Metadata, Resource
-from tortie.resources.workload_endpoint import EndpointPort, WorkloadEndpointSpec
+from tortie.resources.workload_endpoint import NETWORK_ANNOTATION, EndpointPort, WorkloadEndpointSpec
 from tortie.workloads import names
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes
 
-NETWORK_ANNOTATION = "tortie.io/network"
-"""The CNI network's name: GC touches only what belongs to the network that it is called for."""
 DEFAULT_SERVICE_ACCOUNT = "default"
 _LABEL = "projectcalico.org/"
 

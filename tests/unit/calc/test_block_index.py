@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from tests.scenarios.build import block
-from tortie.calc.block_index import BlockIndex, block_of, owner_token
+import dataclasses
+
+from tests.scenarios.build import block, endpoint
+from tortie.calc.block_index import BlockIndex, block_of, handle_of, owner_token
 from tortie.net.addresses import Prefix
 from tortie.resources.allocation_block import AllocationBlockSpec, BlockAttribute
+from tortie.resources.resource import Metadata
+from tortie.resources.workload_endpoint import NETWORK_ANNOTATION
+from tortie.workloads.names import handle_id
 
 P = Prefix.parse
 
@@ -25,7 +30,7 @@ def test_an_address_finds_the_blocks_around_it() -> None:
 def test_who_ipam_gave_an_address_to() -> None:
     index = BlockIndex()
     index.put(P("10.77.0.0/26"), block_of(block("10.77.0.0/26", "n1", {3: "abc"}).spec))
-    assert index.owner(P("10.77.0.3")) == owner_token("abc")
+    assert index.owner(P("10.77.0.3")) == owner_token("k8s-pod-network.abc")
     assert index.owner(P("10.77.0.4")) is None
     assert index.owner(P("10.99.0.4")) is None
 
@@ -45,3 +50,11 @@ def test_a_resting_address_is_nobodys_and_a_strange_block_breaks_nothing() -> No
     index = BlockIndex()
     index.put(P("10.77.0.0/30"), made)
     assert [index.owner(P(f"10.77.0.{n}")) for n in range(4)] == [None, None, owner_token(""), None]
+
+
+def test_the_handle_of_an_endpoint_is_ipams() -> None:
+    made = endpoint("n1", "web", "10.77.0.1/32", container="abc")
+    assert handle_of(made) == "k8s-pod-network.abc"
+    second = endpoint("n1", "web", "10.77.0.1/32", container="abc", endpoint="net1")
+    ours = dataclasses.replace(second, metadata=Metadata(annotations={NETWORK_ANNOTATION: "tortie.lab"}))
+    assert handle_of(ours) == "tortie.lab.abc.net1" == handle_id("tortie.lab", "abc", "net1")
