@@ -77,6 +77,8 @@ class Supervisor:
             await self._pause(delay)
 
     async def _run_once(self, unit: Unit) -> None:
+        if unit.stale is not None:
+            unit.stale.unlink(missing_ok=True)
         log = self._directory / "log" / f"{unit.name.replace('/', '-')}.log"
         child = await process.spawn(
             ["nsenter", f"--net=/run/netns/{unit.netns}", *unit.argv],

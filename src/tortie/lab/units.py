@@ -12,7 +12,10 @@ from tortie.lab.topology import ETCD_SOCKET, LabNode, Topology
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One program. It is started once ``needs`` exists, and again whenever it ends."""
+    """One program. It is started once ``needs`` exists, and again whenever it ends.
+
+    ``stale`` is what a killed run leaves behind and a new one would not start beside.
+    """
 
     name: str
     netns: str
@@ -20,6 +23,7 @@ class Unit:
     environment: Mapping[str, str]
     directory: Path
     needs: Path | None = None
+    stale: Path | None = None
 
 
 def units(topology: Topology) -> list[Unit]:
@@ -98,4 +102,5 @@ def _etcd(topology: Topology) -> Unit:
         ),
         environment={},
         directory=topology.directory,
+        stale=topology.directory / ETCD_SOCKET,
     )
