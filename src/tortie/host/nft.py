@@ -234,14 +234,22 @@ class Table:
     schema: int = 1
 
 
+class TableKey(NamedTuple):
+    family: Family
+
+
 class ChainKey(NamedTuple):
+    """``kind`` keeps it from being equal to the key of a set of that name: both are tuples."""
+
     family: Family
     name: str
+    kind: Literal["chain"] = "chain"
 
 
 class SetKey(NamedTuple):
     family: Family
     name: str
+    kind: Literal["set"] = "set"
 
 
 class ElementKey(NamedTuple):
@@ -307,7 +315,7 @@ def interface_key(name: str) -> bytes:
     return name.encode().ljust(16, b"\0")
 
 
-NftKey = Family | ChainKey | SetKey | ElementKey
-"""What a table of ours holds, by key: the table itself is known by its family."""
+NftKey = TableKey | ChainKey | SetKey | ElementKey
+"""What there is in our tables, by key."""
 NftValue = Table | Chain | Set | Verdict | None
 """An element of a plain set has the value None."""

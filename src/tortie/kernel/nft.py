@@ -25,6 +25,7 @@ from tortie.host.nft import (
     Set,
     SetKey,
     Table,
+    TableKey,
     Verdict,
 )
 from tortie.kernel import netlink as nl
@@ -62,11 +63,16 @@ class Batch:
 
     def put_table(self, table: Table) -> None:
         self._add(
-            table.family, codec.NEW_TABLE, table.family, codec.table_body(table), "make the table", nl.CREATE
+            TableKey(table.family),
+            codec.NEW_TABLE,
+            table.family,
+            codec.table_body(table),
+            "make the table",
+            nl.CREATE,
         )
 
     def delete_table(self, family: Family) -> None:
-        self._add(family, codec.DEL_TABLE, family, nl.text(1, self.table), "delete the table")
+        self._add(TableKey(family), codec.DEL_TABLE, family, nl.text(1, self.table), "delete the table")
 
     def put_set(self, key: SetKey, spec: Set) -> None:
         body = codec.set_body(self.table, key.name, spec, len(self.requests) + 1)
@@ -191,9 +197,9 @@ class NftSocket:
         for message in self._dump(codec.GET_TABLE, None, b"", "list the tables"):
             table = codec.decode_table(message.body)
             if table is not None and table.name == self.table:
-                found[table.family] = table
+                found[TableKey(table.family)] = table
         for family in FAMILIES:
-            if family in found:
+            if TableKey(family) in found:
                 self._read_family(family, found)
         return found
 
@@ -235,6 +241,6 @@ class NftSocket:
 
 
 def _subject(owner: NftKey) -> str:
-    if isinstance(owner, str):
-        return owner
+    if isinstance(owner, TableKey):
+        return owner.family
     return f"{owner.family} {owner.set_name if isinstance(owner, ElementKey) else owner.name}"

@@ -9,12 +9,15 @@ from tortie.host.nft import (
     ACCEPT,
     FIELD_BYTES,
     Chain,
+    ChainKey,
     ElementKey,
     FieldType,
     Hook,
     Rule,
     Set,
+    SetKey,
     Table,
+    TableKey,
     Verdict,
     interface_key,
 )
@@ -131,3 +134,7 @@ def test_elements_go_in_portions_that_a_16_bit_length_can_tell() -> None:
     assert all(len(body) < 1 << 16 for body in bodies)
     assert sum(len(nl.attributes(body)[3]) for body in bodies) == sum(map(len, elements))
     assert not list(codec.element_bodies("tortie", "s", []))
+
+
+def test_a_chain_and_a_set_of_one_name_are_two_things() -> None:
+    assert len({ChainKey("ip", "x"), SetKey("ip", "x"), TableKey("ip")}) == 3

@@ -11,7 +11,19 @@ from tortie.dataplane.api import Outcome
 from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.rules import names
 from tortie.errors import KernelError, TortieError
-from tortie.host.nft import Chain, ChainKey, ElementKey, Family, NftKey, NftValue, Set, SetKey, Table, Verdict
+from tortie.host.nft import (
+    Chain,
+    ChainKey,
+    ElementKey,
+    Family,
+    NftKey,
+    NftValue,
+    Set,
+    SetKey,
+    Table,
+    TableKey,
+    Verdict,
+)
 from tortie.kernel.nft import Batch, NftSocket, Refused
 
 _ROUNDS = 12
@@ -80,11 +92,9 @@ class NftDriver:
             table.family for table in tables if table.schema != names.SCHEMA or table.family in self._stale
         }
         if self._stale:
-            rest: dict[NftKey, NftValue] = {}
-            rest.update((key, value) for key, value in found.items() if family_of(key) not in self._stale)
-            found = rest
+            found = {key: value for key, value in found.items() if key.family not in self._stale}
             for family in self._stale:
-                found[family] = Table(family, names.TABLE, schema=0)
+                found[TableKey(family)] = Table(family, names.TABLE, schema=0)
         self._generation = generation
         self._specs = {
             key: value for key, value in found.items() if isinstance(key, SetKey) and isinstance(value, Set)
@@ -238,16 +248,12 @@ class NftDriver:
                 self._verdicts[key] = value
 
 
-def family_of(key: NftKey) -> Family:
-    return key if isinstance(key, str) else key.family
-
-
 def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[NftKey]:
     """Each key after those that it refers to: tables, sets, chains (those that are jumped to first), elements; then what goes."""
     chains = {
         key: value for key, value in put.items() if isinstance(key, ChainKey) and isinstance(value, Chain)
     }
-    ordered: list[NftKey] = [key for key in put if isinstance(key, str)]
+    ordered: list[NftKey] = [key for key in put if isinstance(key, TableKey)]
     ordered += [key for key in put if isinstance(key, SetKey)]
     done: set[ChainKey] = set()
 

@@ -27,6 +27,7 @@ from tortie.host.nft import (
     Set,
     SetKey,
     Table,
+    TableKey,
     Verdict,
     VerdictLookup,
 )
@@ -64,7 +65,7 @@ def frame(settings: SettingsRow) -> dict[NftKey, NftValue]:
     """Everything of both tables that depends on settings alone."""
     found: dict[NftKey, NftValue] = {}
     for family in FAMILIES:
-        found[family] = Table(family, names.TABLE, names.SCHEMA)
+        found[TableKey(family)] = Table(family, names.TABLE, names.SCHEMA)
         found |= dict(sets(family).items())
         for name, chain in _chains(family, settings).items():
             found[ChainKey(family, name)] = chain

@@ -1,0 +1,241 @@
+"""The nftables driver: one batch, read back as it was written, and as much as can be done when the kernel refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.dataplane_world import POOL_V4, POOL_V6, World, applied, default_ipsets, started
+from tortie.dataplane.linux.drivers.nft import NftDriver
+from tortie.dataplane.linux.drivers.thread import KernelThread
+from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules.chains import frame
+from tortie.desired.ipsets import IPSetRow
+from tortie.desired.settings import SettingsRow
+from tortie.host.nft import (
+    ACCEPT,
+    DROP,
+    Chain,
+    ChainKey,
+    Compare,
+    Counter,
+    ElementKey,
+    Fib,
+    Hook,
+    InRange,
+    Limit,
+    Load,
+    Log,
+    Mask,
+    Masquerade,
+    Meta,
+    NftKey,
+    NftValue,
+    NoTrack,
+    Payload,
+    Reject,
+    Rule,
+    Set,
+    SetKey,
+    SetMeta,
+    Table,
+    Verdict,
+    VerdictLookup,
+    interface_key,
+)
+from tortie.kernel.nft import Batch, NftSocket
+from tortie.net.addresses import Prefix
+
+pytestmark = pytest.mark.needs("nftables")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+async def driver(netns: Callable[[], str]) -> AsyncIterator[NftDriver]:
+    thread = KernelThread(netns())
+    made = NftDriver(await thread.run(NftSocket), thread)
+    yield made
+    made.socket.close()
+    thread.close()
+
+
+async def put(driver: NftDriver, wanted: dict[NftKey, NftValue]) -> dict[NftKey, str]:
+    outcome = await driver.apply(wanted, frozenset())
+    return {key: str(error) for key, error in outcome.failed.items()}
+
+
+async def test_what_was_written_is_read_back(driver: NftDriver) -> None:
+    wanted = frame(SettingsRow(nat_port_range=(1000, 2000), nat_outgoing_address="192.0.2.7"))
+    for number in range(50):
+        name = interface_key(f"cali{number}")
+        wanted[ElementKey("ip", names.FROM_MAP, name)] = Verdict("goto", names.TO_WORKLOAD)
+        wanted[ElementKey("ip6", names.ADDRESSES, name + bytes(15) + bytes([number]))] = None
+        low, high = bytes([10, number, 0, 0]), bytes([10, number, 0, 99])
+        wanted[ElementKey("ip", names.PREFIXES, name + low, name + high)] = None
+        wanted[ElementKey("ip", "all-hosts", low, high)] = None
+    last = b"\xff" * 16
+    wanted[ElementKey("ip6", "all-hosts", b"\xff" + bytes(15), last)] = None
+    assert not await put(driver, wanted)
+    assert dict(await driver.read()) == wanted
+    assert not await driver.disturbed()
+    gone = frozenset(key for key in wanted if isinstance(key, ElementKey))
+    assert not (await driver.apply({}, gone)).failed
+    assert dict(await driver.read()) == {key: value for key, value in wanted.items() if key not in gone}
+    assert not (await driver.apply({}, gone)).failed, "deleting what is gone is success"
+
+
+async def test_nft_shows_what_we_meant(netns: Callable[[], str]) -> None:
+    """Compared with a file: whoever changes a rule sees here what the kernel makes of it."""
+    world = World(netns)
+    plane = await started(world)
+    pods = [world.pod(number) for number in (1, 2)]
+    more = {pods[0].key: pods[0].row(allowed_sources=(Prefix.parse("203.0.113.0/24"),))}
+    settings = SettingsRow(
+        endpoint_to_host_action="Drop",
+        nat_outgoing_exclusions="IPPoolsAndHostIPs",
+        nat_port_range=(32768, 60999),
+        source_spoofing="Any",
+    )
+    ipsets = {
+        **default_ipsets(),
+        "overlapping": IPSetRow(members=frozenset((POOL_V4, POOL_V6, *POOL_V4.subnets(18)))),
+    }
+    await applied(plane, world.flush(*pods, endpoints=more, settings=settings, ipsets=ipsets))
+    shown = re.sub(r"packets \d+ bytes \d+", "packets 0 bytes 0", world.ruleset())
+    await plane.close()
+    world.close()
+    assert shown == (GOLDEN / "ruleset.nft").read_text()
+
+
+async def test_every_expression_is_taken_and_shown_by_nft(netns: Callable[[], str]) -> None:
+    world = World(netns)
+    port = Payload("transport", 2, 2)
+    rules = (
+        (
+            Rule((Meta("l4proto"), Compare("eq", b"\6"), port, InRange(b"\0\x50", b"\0\x5a"), ACCEPT)),
+            "tcp dport 80-90 accept",
+        ),
+        (
+            Rule((Meta("l4proto"), Compare("eq", b"\x11"), port, Compare("neq", b"\0\x35"), DROP)),
+            "udp dport != 53 drop",
+        ),
+        (
+            Rule((Limit(10, 1), Log("x ", 5), Counter())),
+            'limit rate 10/second log prefix "x " group 5 counter',
+        ),
+        (Rule((Fib("oif", ("saddr", "iif")), Compare("eq", bytes(4)), DROP)), "fib saddr . iif oif 0 drop"),
+        (Rule((Reject("icmp", 13),)), "reject with icmp admin-prohibited"),
+        (Rule((Meta("l4proto"), Compare("eq", b"\6"), Reject("tcp-reset"))), "reject with tcp reset"),
+        (
+            Rule((Meta("mark"), Mask(b"\xff\xff\xff\xff", b"\0\0\1\0"), SetMeta("mark"))),
+            "meta mark set meta mark ^ 0x00010000",
+        ),
+        (Rule((Load(b"\1\0\0\0"), SetMeta("mark"))), "meta mark set 0x00000001"),
+        (Rule((NoTrack(),)), "notrack"),
+    )
+    with NftSocket(world.node) as socket:
+        batch = Batch("tortie")
+        batch.put_table(Table("ip", "tortie"))
+        batch.put_chain(ChainKey("ip", "c"), None)
+        for rule, _ in rules:
+            batch.add_rule(ChainKey("ip", "c"), rule)
+        refused = socket.commit(batch)
+        assert refused is None
+    shown = [line.strip() for line in world.ruleset().splitlines()]
+    for _, text in rules:
+        assert any(line.startswith(text) for line in shown), f"{text} is not in {shown}"
+    world.close()
+
+
+def chains(count: int) -> dict[NftKey, NftValue]:
+    return {ChainKey("ip", f"good{i}"): Chain.of(Rule((Counter(), ACCEPT))) for i in range(count)}
+
+
+async def test_a_culprit_that_the_kernel_names_is_left_out(driver: NftDriver) -> None:
+    assert not await put(driver, frame(SettingsRow()))
+    bad = ChainKey("ip", "bad")
+    wanted: dict[NftKey, NftValue] = {
+        **chains(10),
+        bad: Chain.of(Rule((Meta("iifname"), VerdictLookup("no-such-map")))),
+    }
+    failed = await put(driver, wanted)
+    assert failed == {bad: "cannot add a rule to the chain ip bad: No such file or directory"}
+    there = await driver.read()
+    assert chains(10).keys() <= there.keys()
+    assert bad not in there
+
+
+async def test_a_culprit_that_it_does_not_name_is_found_by_halves(driver: NftDriver) -> None:
+    assert not await put(driver, frame(SettingsRow()))
+    # Masquerade is refused where a filter chain leads to it, which the kernel finds out when it commits.
+    leads, bad = ChainKey("ip", "leads"), ChainKey("ip", "bad")
+    hooked = Chain.of(Rule((Verdict("jump", "leads"),)), hook=Hook("filter", "forward", 0))
+    wanted: dict[NftKey, NftValue] = {
+        **chains(20),
+        bad: Chain.of(Rule((Masquerade(),))),
+        leads: Chain.of(Rule((Verdict("jump", "bad"),))),
+        ChainKey("ip", "hooked"): hooked,
+    }
+    failed = await put(driver, wanted)
+    assert len(failed) == 1
+    assert set(failed) <= {bad, leads, ChainKey("ip", "hooked")}
+    there = await driver.read()
+    assert chains(20).keys() <= there.keys()
+    assert wanted.keys() - there.keys() <= set(failed)
+
+
+async def test_one_bad_element_among_many(driver: NftDriver) -> None:
+    assert not await put(driver, frame(SettingsRow()))
+    good: dict[NftKey, NftValue] = {
+        ElementKey("ip", names.TO_MAP, interface_key(f"cali{i}")): Verdict("return") for i in range(300)
+    }
+    bad = ElementKey("ip", names.TO_MAP, interface_key("calibad"))
+    failed = await put(driver, {**good, bad: Verdict("goto", "nowhere")})
+    assert set(failed) == {bad}
+    there = await driver.read()
+    assert good.keys() <= there.keys()
+
+
+async def test_an_element_changes_its_verdict(driver: NftDriver) -> None:
+    assert not await put(driver, {**frame(SettingsRow()), **chains(1)})
+    element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
+    for verdict in (Verdict("return"), DROP, Verdict("goto", "good0"), Verdict("return")):
+        assert not await put(driver, {element: verdict})
+        assert (await driver.read())[element] == verdict
+    # Someone else changed it, and we do not know.
+    spec = Set(("ifname",), verdicts=True)
+    batch = Batch("tortie")
+    batch.delete_elements(SetKey("ip", names.TO_MAP), spec, {element: None})
+    batch.put_elements(SetKey("ip", names.TO_MAP), spec, {element: ACCEPT})
+    assert driver.socket.commit(batch) is None
+    assert await driver.disturbed()
+    assert not await put(driver, {element: DROP})
+    assert (await driver.read())[element] == DROP
+
+
+async def test_chains_that_refer_to_each_other_go_together(driver: NftDriver) -> None:
+    one, two = ChainKey("ip", "one"), ChainKey("ip", "two")
+    element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
+    wanted: dict[NftKey, NftValue] = {
+        one: Chain.of(Rule((Verdict("jump", "two"),))),
+        two: Chain.of(Rule((ACCEPT,))),
+        element: Verdict("goto", "one"),
+    }
+    assert not await put(driver, {**frame(SettingsRow()), **wanted})
+    assert not (await driver.apply({}, frozenset(wanted))).failed
+    assert not wanted.keys() & (await driver.read()).keys()
+
+
+async def test_a_hundred_thousand_elements(driver: NftDriver) -> None:
+    addresses: dict[NftKey, NftValue] = {
+        ElementKey("ip", "many", (0x0A000000 + number).to_bytes(4, "big")): None for number in range(100_000)
+    }
+    spec: dict[NftKey, NftValue] = {SetKey("ip", "many"): Set(("ipv4_addr",))}
+    assert not await put(driver, {**frame(SettingsRow()), **spec, **addresses})
+    batches = driver.socket.batches
+    assert batches == 1, "one batch, however large"
+    assert not (await driver.apply({}, frozenset(list(addresses)[:1]))).failed
+    assert len([key for key in await driver.read() if isinstance(key, ElementKey)]) == 99_999
