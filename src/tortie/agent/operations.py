@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tortie import __version__
@@ -144,9 +144,12 @@ class Operations:
             size=size,
         )
 
-    async def capture_start(self, netns: str = "", pod: str = "", seconds: float = 10.0) -> int:
+    async def capture_start(
+        self, netns: str = "", pod: str = "", seconds: float = 10.0, destinations: Sequence[str] = ()
+    ) -> int:
         """Note the echo requests that arrive there; the number is for `capture_stop`. Listening when it answers."""
-        return await self._captures.start(self._namespace_of(pod) if pod else netns, seconds)
+        where = self._namespace_of(pod) if pod else netns
+        return await self._captures.start(where, seconds, destinations)
 
     async def capture_stop(self, capture: int) -> list[dict[str, Any]]:
         """End a capture: what arrived."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tortie.errors import ProgramFailed, UsageError
 from tortie.kernel import process
-from tortie.kernel.packets import EchoCapture
+from tortie.kernel.packets import MOST_DESTINATIONS, EchoCapture
 from tortie.net.addresses import Address
 
 MOST_TARGETS = 5000
@@ -140,15 +140,19 @@ class Captures:
         self._running: dict[int, tuple[EchoCapture, asyncio.TimerHandle]] = {}
         self._last = 0
 
-    async def start(self, netns: str, seconds: float) -> int:
-        """Listen in the namespace (empty: our own); listening when it returns. Raises `UsageError`, `KernelError`."""
+    async def start(self, netns: str, seconds: float, destinations: Sequence[str] = ()) -> int:
+        """Listen in the namespace (empty: our own), for what goes to ``destinations`` where there are any; listening when it
+        returns. Raises `UsageError`, `KernelError`."""
+        if len(destinations) > MOST_DESTINATIONS:
+            raise UsageError(f"capture: {len(destinations)} destinations, more than {MOST_DESTINATIONS}")
         if not 0 < seconds <= MOST_CAPTURE_SECONDS:
             raise UsageError(
                 f"capture: seconds is above 0 and at most {MOST_CAPTURE_SECONDS:g}, not {seconds}"
             )
         if len(self._running) >= MOST_CAPTURES:
             raise UsageError(f"capture: {MOST_CAPTURES} run already; stop some, or wait for their end")
-        capture = await EchoCapture.open(netns or None)
+        wanted = tuple(_address(text) for text in destinations)
+        capture = await EchoCapture.open(netns or None, destinations=wanted)
         self._last += 1
         number = self._last
         timer = asyncio.get_running_loop().call_later(seconds, self._end, number)

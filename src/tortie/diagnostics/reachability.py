@@ -23,6 +23,8 @@ QUESTIONS_AT_ONCE = 16
 INTERVAL_MS = 20
 TIMEOUT_MS = 1000
 CAPTURE_SECONDS = 120.0
+MOST_DESTINATIONS = 16
+"""So many addresses of one place are listened for: what an agent takes."""
 
 Progress = Callable[[str], None]
 
@@ -177,7 +179,12 @@ async def _send(
 
 async def _listen(fleet: Fleet, place: Place, netns: str) -> int | None:
     try:
-        number = await fleet.clients[place.node].call("capture-start", netns=netns, seconds=CAPTURE_SECONDS)
+        number = await fleet.clients[place.node].call(
+            "capture-start",
+            netns=netns,
+            seconds=CAPTURE_SECONDS,
+            destinations=[str(address) for address in place.addresses[:MOST_DESTINATIONS]],
+        )
     except TortieError:
         return None
     return int(number)

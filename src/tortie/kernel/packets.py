@@ -6,8 +6,11 @@ Sources: packet(7), RFC 792 (ICMP echo), RFC 4443 §4.1 (ICMPv6 echo).
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import socket
+import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tortie.errors import KernelError
@@ -24,6 +27,13 @@ _ICMPV6 = 58
 _ECHO_REQUEST = 8
 _ECHO_REQUEST_V6 = 128
 _RECEIVE_BUFFER = 4 << 20
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_INSTRUCTION = struct.Struct("=HBBI")
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _EQUAL = 0x20, 0x28, 0x30, 0x15
+_ACCEPT, _REJECT = (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)
+_PROTOCOL, _PACKET_TYPE = 0xFFFFF000, 0xFFFFF004
+"""Where the filter finds what is not in the packet itself (SKF_AD_PROTOCOL, SKF_AD_PKTTYPE)."""
+MOST_DESTINATIONS = 16
 _BATCH = 256
 
 
@@ -52,29 +62,34 @@ class EchoCapture:
         self._loop.add_reader(listener.fileno(), self._receive)
 
     @classmethod
-    async def open(cls, namespace: Namespace | None, *, limit: int = 100_000) -> EchoCapture:
-        """Listening when it returns; ``namespace`` None is our own. Raises `KernelError`, `NamespaceGone`."""
+    async def open(
+        cls, namespace: Namespace | None, *, destinations: Sequence[Address] = (), limit: int = 100_000
+    ) -> EchoCapture:
+        """Listening when it returns; ``namespace`` None is our own. With ``destinations`` the kernel hands over only what
+        is for these: a node also sees what it forwards. Raises `KernelError`, `NamespaceGone`."""
         if namespace is None:
-            return cls(_listen(), limit)
-        return cls(await asyncio.wrap_future(netns.submit(namespace, _listen)), limit)
+            return cls(_listen(destinations), limit)
+        return cls(await asyncio.wrap_future(netns.submit(namespace, lambda: _listen(destinations))), limit)
 
     def close(self) -> None:
         """Take what has arrived, and listen no more. Idempotent."""
         if self._listener.fileno() < 0:
             return
-        self._receive()
+        while self._receive():
+            continue
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take some of what has arrived; whether there may be more."""
         for _ in range(_BATCH):
             try:
                 packet, where = self._listener.recvfrom(256)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 # The interface or the namespace went away; what was seen stays.
-                return
+                return False
             interface, protocol, kind = where[0], where[1], where[2]
             if kind == _OUTGOING:
                 continue
@@ -85,19 +100,54 @@ class EchoCapture:
                 self.seen.append(seen)
             else:
                 self.missed += 1
+        return True
 
 
-def _listen() -> socket.socket:
+def _listen(destinations: Sequence[Address]) -> socket.socket:
     try:
         listener = socket.socket(
             socket.AF_PACKET,
             socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
             socket.htons(_ETH_P_ALL),
         )
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        if destinations:
+            code = packet_filter(destinations)
+            program = ctypes.create_string_buffer(code)
+            listener.setsockopt(
+                socket.SOL_SOCKET,
+                _SO_ATTACH_FILTER,
+                struct.pack("HP", len(code) // _INSTRUCTION.size, ctypes.addressof(program)),
+            )
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, "open a packet socket") from None
     return listener
+
+
+def packet_filter(destinations: Sequence[Address]) -> bytes:
+    """A classic BPF program that lets ICMP and ICMPv6 for these addresses pass, and nothing that leaves the machine.
+
+    Kernel: ``Documentation/networking/filter.rst``. Each instruction says how many to skip when a comparison holds, and when not.
+    """
+    v4 = [(_LOAD_BYTE, 0, 0, 9), (_EQUAL, 1, 0, _ICMP), _REJECT]
+    v6 = [(_EQUAL, 1, 0, _ETH_P_IPV6), _REJECT, (_LOAD_BYTE, 0, 0, 6), (_EQUAL, 1, 0, _ICMPV6), _REJECT]
+    for address in destinations:
+        words = struct.unpack(f">{len(address.packed) // 4}I", address.packed)
+        start, section = (16, v4) if address.version == 4 else (24, v6)
+        for place, word in enumerate(words):
+            beyond = 2 * (len(words) - 1 - place) + 1
+            section += [(_LOAD_WORD, 0, 0, start + 4 * place), (_EQUAL, 0, beyond, word)]
+        section.append(_ACCEPT)
+    v4.append(_REJECT)
+    v6.append(_REJECT)
+    head = [
+        (_LOAD_WORD, 0, 0, _PACKET_TYPE),
+        (_EQUAL, 0, 1, _OUTGOING),
+        _REJECT,
+        (_LOAD_HALF, 0, 0, _PROTOCOL),
+        (_EQUAL, 0, len(v4), _ETH_P_IP),
+    ]
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in (*head, *v4, *v6))
 
 
 def parse_echo(protocol: int, packet: bytes, interface: str = "") -> EchoRequest | None:
