@@ -41,6 +41,9 @@ VANISHED_SECONDS = 1.0
 """An interface that vanished is looked at after this long: as a rule its endpoint is withdrawn by then."""
 RULES_POLL_SECONDS = 5.0
 """How often the generation of nf_tables is asked for: one small message says that nobody else changed anything."""
+SWEEP_SECONDS = 0.05
+"""Flows of addresses that left are forgotten so soon after, for all of them at once: a look at conntrack takes the kernel
+10 ms however few they are. An address that comes back does not come before that."""
 _SETTLE_INLINE = 50
 """More changed rows than this are converted off the event loop."""
 
@@ -79,6 +82,8 @@ class LinuxDataplane:
         self.problems: tuple[Problem, ...] = ()
         """What an administrator should know, though everything was applied."""
         self._thread = KernelThread(namespace)
+        self._sweeper = KernelThread(namespace)
+        self._sweep: asyncio.TimerHandle | None = None
         self._extra = tuple(extra)
         self._lock = asyncio.Lock()
         self._generation = 0
@@ -152,6 +157,11 @@ class LinuxDataplane:
             for timer in self._timers:
                 timer.cancel()
             self._timers.clear()
+            if self._sweep is not None:
+                self._sweep.cancel()
+                self._sweep = None
+                await self._guarded("conntrack", lambda: self._sweeper.run(self._routes.forget_flows))
+            self._sweeper.close()
             kernel, self._kernel = self._kernel, None
             if kernel is not None:
                 asyncio.get_running_loop().remove_reader(kernel.monitor.fileno())
@@ -226,7 +236,7 @@ class LinuxDataplane:
                 await self._read(stage)
                 stage.reconciler.begin()
                 await stage.reconciler.apply()
-        await self._guarded("conntrack", self._routes.forget_flows)
+        self._sweep_soon(SWEEP_SECONDS)
         failed: dict[DesiredKey, TortieError] = {}
         for stage in reversed(self._stages):
             for manager in stage.managers:
@@ -307,6 +317,29 @@ class LinuxDataplane:
             self._trouble[what] = error
         else:
             self._trouble.pop(what, None)
+
+    # Flows of addresses that left
+
+    def _sweep_soon(self, seconds: float) -> None:
+        if self._sweep is None and self._routes.has_flows_to_forget:
+            self._sweep = asyncio.get_running_loop().call_later(seconds, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        loop = asyncio.get_running_loop()
+        future = self._sweeper.submit(self._routes.forget_flows)
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._swept, done.exception()))
+
+    def _swept(self, error: BaseException | None) -> None:
+        self._sweep = None
+        if self._kernel is None:
+            return
+        if isinstance(error, TortieError):
+            self._trouble["conntrack"] = error
+        elif error is not None:
+            raise error
+        else:
+            self._trouble.pop("conntrack", None)
+        self._sweep_soon(SWEEP_SECONDS if error is None else VANISHED_SECONDS)
 
     # Drift
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
@@ -53,6 +54,8 @@ class RouteDriver:
         self._known: dict[RouteKey, Route] = {}
         """What we put or saw. A route whose interface vanished stays here: its flows are still to be forgotten."""
         self._leaving: set[Address] = set()
+        """Addresses that left and whose flows are still known. Grows in the dataplane's thread, shrinks under `_forgetting`."""
+        self._forgetting = threading.Lock()
         self._first = True
 
     @property
@@ -131,12 +134,13 @@ class RouteDriver:
         self._delete([*gone, *moved], failed)
         if not put:
             return Outcome(failed)
+        coming = frozenset(key.prefix.address for key in put if key.prefix.is_single)
         if self._first:
             self._first = False
             # Someone else may have had these addresses while no agent looked.
-            self._leaving.update(key.prefix.address for key in put if key.prefix.is_single)
+            self._leaving.update(coming)
         try:
-            self._flush()
+            self.forget_flows(coming)
         except KernelError as error:
             # The new routes of these addresses must not come before their old flows are gone.
             failed.update(
@@ -164,15 +168,23 @@ class RouteDriver:
             if key.prefix.is_single and route.kind == "unicast":
                 self._leaving.add(key.prefix.address)
 
-    async def forget_flows(self) -> None:
-        """Forget the flows of addresses that left and did not come back. Raises `KernelError`; the next call tries again."""
-        if self._leaving:
-            await self._thread.run(self._flush)
+    @property
+    def has_flows_to_forget(self) -> bool:
+        """Whether addresses left since flows were forgotten."""
+        return bool(self._leaving)
 
-    def _flush(self) -> None:
-        if self._leaving:
-            self.flows_flushed += self._conntrack.flush(self._leaving)
-            self._leaving.clear()
+    def forget_flows(self, coming: frozenset[Address] | None = None) -> None:
+        """Forget the flows of addresses that left; with ``coming`` only if one of these is among them.
+
+        Blocks for 10 ms and more, for one address as for many. Any thread. Raises `KernelError`; the next call tries again.
+        """
+        if coming is not None and coming.isdisjoint(self._leaving):
+            return
+        with self._forgetting:
+            leaving = frozenset(self._leaving)
+            if leaving and (coming is None or not coming.isdisjoint(leaving)):
+                self.flows_flushed += self._conntrack.flush(leaving)
+                self._leaving -= leaving
 
     def _add(self, routes: Mapping[RouteKey, Route], failed: dict[RouteKey, TortieError]) -> None:
         wanted = list(routes.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tortie.kernel import netns
@@ -25,6 +25,10 @@ class KernelThread:
     async def run(self, function: Callable[[], T]) -> T:
         """Raises what the function raises. A caller that is cancelled leaves it running to its end."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._call, function)
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """As `run`, for callbacks of the event loop."""
+        return self._executor.submit(self._call, function)
 
     def _call(self, function: Callable[[], T]) -> T:
         if not self._entered and self._namespace is not None:
