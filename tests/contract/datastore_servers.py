@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -13,8 +14,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from tortie.datastore.keyvalue import KeyValue
+from tortie.datastore.etcd.key_value import EtcdKeyValue
+from tortie.datastore.etcd.options import EtcdOptions
+from tortie.datastore.keyvalue import Event, Events, KeyValue
+from tortie.errors import StoreUnavailable
 
 Place = Callable[[], KeyValue]
 """Opens one more client of one datastore."""
@@ -123,3 +128,47 @@ async def opened(place: Place, count: int = 1) -> AsyncIterator[list[KeyValue]]:
     finally:
         for client in clients:
             await client.close()
+
+
+QUICK: dict[str, Any] = {"request_seconds": 2.0, "probe_seconds": 0.7, "silence_seconds": 2.0}
+
+
+def client(*servers: EtcdServer, **more: Any) -> EtcdKeyValue:
+    return EtcdKeyValue(EtcdOptions(endpoints=tuple(s.endpoint for s in servers), **{**QUICK, **more}))
+
+
+@contextlib.asynccontextmanager
+async def closing(store: KeyValue) -> AsyncIterator[KeyValue]:
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def put(store: KeyValue, key: str, value: bytes = b"x") -> int:
+    return await store.commit(expect={}, put={key: value})
+
+
+async def take(events: AsyncIterator[Events], count: int) -> list[Event]:
+    changes: list[Event] = []
+    async with asyncio.timeout(20):
+        while len(changes) < count:
+            changes.extend((await anext(events)).changes)
+    return changes
+
+
+async def to_the_end(events: AsyncIterator[Events]) -> None:
+    async with asyncio.timeout(20):
+        async for _ in events:
+            pass
+
+
+async def retried(store: KeyValue, key: str, value: bytes, within_seconds: float) -> int:
+    """A put that is tried until the datastore takes it."""
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            return await put(store, key, value)
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)

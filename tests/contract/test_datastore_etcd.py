@@ -4,71 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.contract.datastore_servers import EtcdServer, etcdctl
+from tests.contract.datastore_servers import (
+    EtcdServer,
+    client,
+    closing,
+    etcdctl,
+    put,
+    retried,
+    take,
+    to_the_end,
+)
 from tortie.datastore.etcd.key_value import EtcdKeyValue
 from tortie.datastore.etcd.options import EtcdOptions
-from tortie.datastore.keyvalue import Event, Events, KeyValue
-from tortie.datastore.kv_store import KeyValueStore
 from tortie.datastore.open import open_keyvalue
-from tortie.datastore.syncer import Batch, Phase, Syncer
 from tortie.errors import AccessDenied, HistoryGone, StoreUnavailable, UsageError
-from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
-from tortie.resources.node import NODE
-from tortie.resources.resource import Delete, Put, Resource, ResourceKey
-from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
-
-QUICK = {"request_seconds": 2.0, "probe_seconds": 0.7, "silence_seconds": 2.0}
-
-
-def client(*servers: EtcdServer, **more: object) -> EtcdKeyValue:
-    return EtcdKeyValue(EtcdOptions(endpoints=tuple(s.endpoint for s in servers), **{**QUICK, **more}))  # type: ignore[arg-type]
-
-
-@contextlib.asynccontextmanager
-async def closing(store: KeyValue) -> AsyncIterator[KeyValue]:
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def put(store: KeyValue, key: str, value: bytes = b"x") -> int:
-    return await store.commit(expect={}, put={key: value})
-
-
-async def take(events: AsyncIterator[Events], count: int) -> list[Event]:
-    changes: list[Event] = []
-    async with asyncio.timeout(20):
-        while len(changes) < count:
-            changes.extend((await anext(events)).changes)
-    return changes
-
-
-async def to_the_end(events: AsyncIterator[Events]) -> None:
-    async with asyncio.timeout(20):
-        async for _ in events:
-            pass
-
-
-async def retried(store: KeyValue, key: str, value: bytes, within_seconds: float) -> int:
-    """A put that is tried until the datastore takes it."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            return await put(store, key, value)
-        except StoreUnavailable:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -386,117 +343,3 @@ async def test_a_missing_certificate_file_is_named(tmp_path: Path) -> None:
         async with closing(store):
             with pytest.raises(UsageError, match=r"none\.pem|key_file"):
                 await store.get("/a")
-
-
-# ---- the syncer over it (scenarios 52 and 53) ----
-
-
-class Held:
-    """What a consumer of the syncer believes."""
-
-    def __init__(self) -> None:
-        self.resources: dict[ResourceKey, str | None] = {}
-        self.in_sync = False
-        self.changed = asyncio.Event()
-
-    async def sink(self, batch: Batch) -> None:
-        for update in batch.updates:
-            if isinstance(update, Delete):
-                self.resources.pop(update.key, None)
-            else:
-                self.resources[update.key] = update.resource.revision if isinstance(update, Put) else None
-        self.in_sync = batch.in_sync
-        self.changed.set()
-
-    async def until_names(self, *names: str) -> None:
-        async with asyncio.timeout(20):
-            while not self.in_sync or {key.name for key in self.resources} != set(names):
-                self.changed.clear()
-                await self.changed.wait()
-
-
-@contextlib.asynccontextmanager
-async def syncing(keyvalue: KeyValue) -> AsyncIterator[tuple[Syncer, Held]]:
-    syncer, held = Syncer(KeyValueStore(keyvalue), (IP_POOL, NODE, WORKLOAD_ENDPOINT)), Held()
-    task = asyncio.create_task(syncer.run(held.sink))
-    try:
-        yield syncer, held
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def create_pool(store: KeyValue, name: str) -> None:
-    key = ResourceKey(IP_POOL, name)
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(StoreUnavailable):
-                await KeyValueStore(store).create(Resource(key=key, spec=IPPoolSpec(cidr="10.0.0.0/16")))
-                return
-            await asyncio.sleep(0.1)
-
-
-async def test_while_etcd_is_down_the_syncer_keeps_what_it_has_and_the_processor_cool(
-    server: EtcdServer,
-) -> None:
-    async with closing(client(server)) as store, syncing(store) as (syncer, held):
-        await create_pool(store, "a")
-        await held.until_names("a")
-        server.kill()
-        await asyncio.sleep(1)
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        await asyncio.sleep(5)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        used = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 5
-        assert used < 0.5, f"{used:.0%} of a processor"
-        assert syncer.problem
-        assert held.in_sync
-        server.start()
-        server.wait()
-        await create_pool(store, "b")
-        await held.until_names("a", "b")
-        assert not syncer.problem
-
-
-async def test_an_etcd_that_went_silent_is_found_and_reconnected(server: EtcdServer) -> None:
-    async with closing(client(server)) as store, syncing(store) as (syncer, held):
-        await create_pool(store, "a")
-        await held.until_names("a")
-        server.signal(signal.SIGSTOP)
-        async with asyncio.timeout(8):
-            while not syncer.problem:  # noqa: ASYNC110 nothing tells it
-                await asyncio.sleep(0.05)
-        server.signal(signal.SIGCONT)
-        await create_pool(store, "b")
-        await held.until_names("a", "b")
-
-
-class Cuttable(EtcdKeyValue):
-    """A client whose watches can be kept from coming back."""
-
-    cut = False
-
-    def watch(self, prefix: str, *, after: int) -> AbstractAsyncContextManager[AsyncIterator[Events]]:
-        if self.cut:
-            raise StoreUnavailable("cut off by the test")
-        return super().watch(prefix, after=after)
-
-
-async def test_what_was_deleted_while_history_was_compacted_is_found_missing(server: EtcdServer) -> None:
-    store = Cuttable(EtcdOptions(endpoints=(server.endpoint,)))
-    async with closing(store), syncing(store) as (syncer, held):
-        for name in ("a", "b", "c"):
-            await create_pool(store, name)
-        await held.until_names("a", "b", "c")
-        store.cut = True
-        server.kill()
-        server.start()
-        server.wait()
-        async with asyncio.timeout(8):
-            while syncer.states[IP_POOL].phase is not Phase.WAITING:  # noqa: ASYNC110 nothing tells it
-                await asyncio.sleep(0.05)
-        etcdctl(server, "del", "/calico/resources/v3/projectcalico.org/ippools/b")
-        etcdctl(server, "compaction", str(await retried(store, "/elsewhere", b"", 5)))
-        store.cut = False
-        await held.until_names("a", "c")

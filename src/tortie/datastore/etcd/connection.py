@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,6 +61,14 @@ STATUS = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
 Metadata = tuple[tuple[str, str], ...]
 
 
+@dataclass
+class Life:
+    """When a channel last brought anything, and when a watch last asked for a sign of life on it."""
+
+    heard_at: float = float("-inf")
+    asked_at: float = float("-inf")
+
+
 class Member:
     """One endpoint and its channel. ``trusted`` until something goes wrong with it."""
 
@@ -69,6 +78,7 @@ class Member:
         self._channel: grpc.aio.Channel | None = None
         self._retired: list[tuple[float, grpc.aio.Channel]] = []
         self.trusted = False
+        self.life = Life()
 
     @property
     def channel(self) -> grpc.aio.Channel:
@@ -88,6 +98,7 @@ class Member:
         if reconnect and self._channel is not None:
             self._retired.append((time.monotonic(), self._channel))
             self._channel = None
+            self.life = Life()
 
     async def close_retired(self, *, older_than_seconds: float = 0.0) -> None:
         now = time.monotonic()
@@ -208,8 +219,11 @@ class Connection:
         )
         # A member's status is asked without a leader and without a token: it tells whether anyone is there.
         metadata = () if method is STATUS else self.metadata()
+        life = member.life
         async with self.open_calls():
-            return await call(request, timeout=timeout_seconds, metadata=metadata)
+            answer = await call(request, timeout=timeout_seconds, metadata=metadata)
+        life.heard_at = time.monotonic()
+        return answer
 
     @asynccontextmanager
     async def open_calls(self) -> AsyncIterator[None]:

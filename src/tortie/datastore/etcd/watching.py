@@ -30,15 +30,22 @@ from tortie.datastore.etcd.proto import rpc_pb2 as pb
 from tortie.datastore.keyvalue import Event, Events
 from tortie.errors import HistoryGone, StoreUnavailable
 
+OWN_ASKING_FACTOR = 10
+"""A watch that hears nothing itself, on a member that others hear, asks for itself so many times more seldom."""
+
 
 class Stream:
-    """One watch stream: `read` waits for a response, asks for a sign of life meanwhile, and gives up on silence."""
+    """One watch stream: `read` waits for a response, asks for a sign of life meanwhile, and gives up on silence.
+
+    What one watch or request hears on a channel counts for all on it, so that many quiet watches cost one question.
+    """
 
     def __init__(self, connection: Connection, member: Member) -> None:
         self._connection = connection
         self._member = member
         self.token = connection.token
         self._call = connection.stream(member, WATCH)
+        self._life = member.life
         self._reading: asyncio.Future[Any] | None = None
 
     async def create(self, prefix: str, after: int) -> pb.WatchResponse:
@@ -47,30 +54,50 @@ class Stream:
             key=key, range_end=end, start_revision=after + 1, progress_notify=True, fragment=True
         )
         await self._send(pb.WatchRequest(create_request=create))
-        return await self.read(self._connection.options.request_seconds, ask=False)
+        reading = self._begin_reading()
+        await asyncio.wait((reading,), timeout=self._connection.options.request_seconds)
+        if not reading.done():
+            raise self._silent()
+        return self._response(reading)
 
-    async def read(self, silence_seconds: float, *, ask: bool = True) -> pb.WatchResponse:
+    async def read(self) -> pb.WatchResponse:
         """The next response, progress answers included. Raises `StoreUnavailable` when the stream ends or is silent."""
-        silent_at = time.monotonic() + silence_seconds
+        silence = self._connection.options.silence_seconds
+        interval = silence / 3
+        life = self._life
+        # Nobody listened until now: what was not heard meanwhile is no silence.
+        began = time.monotonic()
         while True:
-            # Cancelling a read ends the whole call, so it outlives the waits for it.
-            reading: asyncio.Future[Any] = self._reading or asyncio.ensure_future(self._call.read())
-            self._reading = reading
-            left = silent_at - time.monotonic()
-            if left <= 0:
-                self._connection.failed(self._member, silent=True)
-                raise StoreUnavailable(f"etcd at {self._member.endpoint} is silent")
-            done, _ = await asyncio.wait(
-                {self._reading}, timeout=min(left, silence_seconds / 3) if ask else left
-            )
-            if not done:
-                if ask:
-                    await self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
-                continue
-            self._reading = None
-            return self._response(reading)
+            reading = self._begin_reading()
+            await asyncio.wait((reading,), timeout=interval)
+            if reading.done():
+                return self._response(reading)
+            now = time.monotonic()
+            own_quiet = now - began
+            if (
+                now - max(began, life.heard_at) >= silence
+                or own_quiet >= OWN_ASKING_FACTOR * interval + silence
+            ):
+                raise self._silent()
+            if (
+                now - max(life.heard_at, life.asked_at) >= interval
+                or own_quiet >= OWN_ASKING_FACTOR * interval
+            ):
+                life.asked_at = now
+                await self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+
+    def _begin_reading(self) -> asyncio.Future[Any]:
+        # Cancelling a read ends the whole call, so it outlives the waits for it.
+        reading: asyncio.Future[Any] = self._reading or asyncio.ensure_future(self._call.read())
+        self._reading = reading
+        return reading
+
+    def _silent(self) -> StoreUnavailable:
+        self._connection.failed(self._member, silent=True)
+        return StoreUnavailable(f"etcd at {self._member.endpoint} is silent")
 
     def _response(self, reading: asyncio.Future[Any]) -> pb.WatchResponse:
+        self._reading = None
         if reading.cancelled():
             raise self._lost("the stream was closed")
         error = reading.exception()
@@ -82,6 +109,7 @@ class Stream:
         response = reading.result()
         if not isinstance(response, pb.WatchResponse):
             raise self._lost("the stream ended")
+        self._life.heard_at = time.monotonic()
         return response
 
     def _lost(self, why: str) -> StoreUnavailable:
@@ -120,7 +148,7 @@ async def watch(connection: Connection, prefix: str, after: int) -> AsyncIterato
     try:
         if after > created.header.revision:
             await _check_not_future(connection, prefix, after)
-        yield _events(stream, connection.options.silence_seconds, created.watch_id)
+        yield _events(stream, created.watch_id)
     finally:
         await stream.close()
 
@@ -156,10 +184,10 @@ async def _check_not_future(connection: Connection, prefix: str, after: int) -> 
         raise HistoryGone(f"revision {after} lies in the future: etcd is at {latest.header.revision}")
 
 
-async def _events(stream: Stream, silence_seconds: float, watch_id: int) -> AsyncIterator[Events]:
+async def _events(stream: Stream, watch_id: int) -> AsyncIterator[Events]:
     changes: list[Event] = []
     while True:
-        response = await stream.read(silence_seconds)
+        response = await stream.read()
         if response.watch_id != watch_id:
             continue
         if response.canceled:
