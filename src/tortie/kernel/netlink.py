@@ -94,7 +94,16 @@ def be64(kind: int, value: int) -> bytes:
 
 def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
     """The attributes from ``offset`` on, by type without flags; of several of one type the last."""
-    return dict(attribute_list(body, offset))
+    found: dict[int, bytes] = {}
+    end = len(body)
+    unpack = _ATTR.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(body, offset)
+        if length < 4:
+            break
+        found[kind & _TYPE_MASK] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def attribute_list(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -47,18 +47,19 @@ class RouteSocket:
         found = self.netlink.dump(codec.dump_links())
         return [codec.decode_link(message.body) for message in found if message.kind == codec.NEW_LINK]
 
-    def links_with_switches(self) -> list[tuple[Link, dict[str, int]]]:
-        """Every interface with its switches (`rtnetlink_codec.decode_switches`)."""
+    def names(self) -> dict[int, str]:
+        """Every interface's name by its index."""
         found = self.netlink.dump(codec.dump_links())
-        return [
-            (codec.decode_link(message.body), codec.decode_switches(message.body))
-            for message in found
-            if message.kind == codec.NEW_LINK
-        ]
+        return dict(codec.decode_name(message.body) for message in found if message.kind == codec.NEW_LINK)
+
+    def links_with_switches(self) -> list[tuple[Link, dict[str, int]]]:
+        """Every interface with those of its switches that netlink tells (`rtnetlink_codec.IPV4_SWITCHES`)."""
+        found = self.netlink.dump(codec.dump_links())
+        return [codec.decode_link_with_switches(m.body) for m in found if m.kind == codec.NEW_LINK]
 
     def link_with_switches(self, name: str) -> tuple[Link, dict[str, int]] | None:
         answer = self.netlink.ask(codec.get_link(name))
-        return (codec.decode_link(answer.body), codec.decode_switches(answer.body)) if answer else None
+        return codec.decode_link_with_switches(answer.body) if answer else None
 
     def link(self, name: str) -> Link | None:
         """The interface of that name, or None."""

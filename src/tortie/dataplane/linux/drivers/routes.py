@@ -94,7 +94,7 @@ class RouteDriver:
         return settings.remove_external_routes or route.protocol in (settings.route_protocol, PROTOCOL_TORTIE)
 
     def _read(self) -> dict[RouteKey, Route]:
-        names = {link.index: link.name for link in self._routes.links()}
+        names = self._routes.names()
         found: dict[RouteKey, Route] = {}
         for version in (4, 6):
             for route in self._routes.routes(version, table=MAIN_TABLE, names=names):
@@ -120,7 +120,7 @@ class RouteDriver:
 
     def _apply(self, put: Mapping[RouteKey, Route], gone: frozenset[RouteKey]) -> Outcome:
         failed: dict[RouteKey, TortieError] = {}
-        indexes = {link.name: link.index for link in self._routes.links()} if len(put) > 8 else None
+        indexes = {name: index for index, name in self._routes.names().items()} if len(put) > 8 else None
         ready: dict[RouteKey, Route] = {}
         for key, route in put.items():
             index = self._index(route.interface, indexes) if route.interface else 0
