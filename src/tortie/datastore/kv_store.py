@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -48,13 +48,7 @@ class KeyValueStore:
 
     async def create(self, resource: Resource[Any]) -> Resource[Any]:
         path = self.layout.path(resource.key)
-        if not registry.info(resource.key.kind).bare:
-            metadata = replace(
-                resource.metadata,
-                uid=str(uuid.uuid4()),
-                creation_timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            )
-            resource = replace(resource, metadata=metadata)
+        resource = _born(resource)
         try:
             revision = await self.keyvalue.commit(expect={path: 0}, put={path: codec.dump(resource)})
         except Conflict:
@@ -92,6 +86,40 @@ class KeyValueStore:
                 continue
             return replace(merged, revision=Revision(str(revision)))
         raise Conflict(str(resource.key))
+
+    async def write(
+        self, resources: Sequence[Resource[Any]], *, gone: Sequence[Resource[Any]] = ()
+    ) -> tuple[Resource[Any], ...]:
+        """One transaction."""
+        expect: dict[str, int] = {}
+        put: dict[str, bytes] = {}
+        named: dict[str, Resource[Any]] = {}
+        written: list[Resource[Any]] = []
+        for resource in resources:
+            path = self.layout.path(resource.key)
+            named[path] = resource
+            if resource.revision is None:
+                resource = _born(resource)
+                expect[path] = 0
+            else:
+                expect[path] = _number(resource.revision, resource.key)
+            put[path] = codec.dump(resource)
+            written.append(resource)
+        leaving: set[str] = set()
+        for resource in gone:
+            path = self.layout.path(resource.key)
+            named[path] = resource
+            leaving.add(path)
+            if resource.revision is not None:
+                expect[path] = _number(resource.revision, resource.key)
+        try:
+            revision = await self.keyvalue.commit(expect=expect, put=put, gone=frozenset(leaving))
+        except Conflict as conflict:
+            culprit = named[conflict.key]
+            if culprit.revision is None:
+                raise AlreadyExists(str(culprit.key)) from None
+            raise await self._missing_or_conflict(culprit.key, conflict.key) from None
+        return tuple(replace(resource, revision=Revision(str(revision))) for resource in written)
 
     async def delete(self, key: ResourceKey, *, revision: Revision | None = None) -> None:
         path = self.layout.path(key)
@@ -152,6 +180,18 @@ class KeyValueStore:
         except NotFound:
             return NotFound(str(key))
         return Conflict(str(key))
+
+
+def _born(resource: Resource[Any]) -> Resource[Any]:
+    """With the identity that creation gives; what is stored bare has none."""
+    if registry.info(resource.key.kind).bare:
+        return resource
+    metadata = replace(
+        resource.metadata,
+        uid=str(uuid.uuid4()),
+        creation_timestamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    return replace(resource, metadata=metadata)
 
 
 def _number(revision: Revision, key: ResourceKey) -> int:

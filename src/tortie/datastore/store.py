@@ -6,7 +6,7 @@ Kubernetes API joins later. One suite holds them to it: ``tests/contract/test_st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, NewType, Protocol
 
@@ -14,6 +14,10 @@ from tortie.resources.resource import Kind, Resource, ResourceKey, Revision, Upd
 
 Cursor = NewType("Cursor", str)
 """Where a kind's watch resumes. Opaque."""
+
+
+MOST_AT_ONCE = 100
+"""Resources in one `Store.write`: etcd takes 128 operations a transaction."""
 
 
 class ResourcePage(NamedTuple):
@@ -48,6 +52,18 @@ class Store(Protocol):
     async def update(self, resource: Resource[Any]) -> Resource[Any]:
         """Replace what stands at the key if its revision is still ``resource.revision`` (None: whatever stands
         there). Raises `NotFound`, `Conflict`."""
+        ...
+
+    async def write(
+        self, resources: Sequence[Resource[Any]], *, gone: Sequence[Resource[Any]] = ()
+    ) -> tuple[Resource[Any], ...]:
+        """Several compare-and-swaps at the price of one: create each that has no revision and update each that has one,
+        then delete what is ``gone``, at its revision. At most `MOST_AT_ONCE`.
+
+        Each stands for itself, in this order, and none is tried after one that fails; a datastore with transactions does
+        all or nothing. So nobody may rely on more than the order. Raises what `create`, `update` and `delete` raise,
+        naming the culprit.
+        """
         ...
 
     async def delete(self, key: ResourceKey, *, revision: Revision | None = None) -> None:
