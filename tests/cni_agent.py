@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import socket
+import time
 from pathlib import Path
 
 from tortie.agent.cni_server import CNIServer
+from tortie.aio import checkpoints
 from tortie.aio.tasks import supervise
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
-from tortie.errors import KernelError
+from tortie.errors import DeadlineExceeded, KernelError
 from tortie.host.routes import Route
 from tortie.ipam.allocator import Allocator
 from tortie.kernel import sysctl
@@ -33,13 +36,16 @@ from tortie.workloads.workloads import Workloads
 
 
 class PlainRealised:
-    """The node's part of one endpoint, done when it is waited for."""
+    """The node's part of one endpoint, done when it is waited for; never while the file ``failing`` is there."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, failing: Path) -> None:
         self._store = store
+        self._failing = failing
         self._routes = RouteSocket()
 
     async def wait(self, endpoint: ResourceKey, revision: Revision, *, timeout_seconds: float) -> None:
+        if self._failing.exists():
+            raise DeadlineExceeded(f"programming {endpoint}", timeout_seconds)
         found = await self._store.get(endpoint)
         name = found.spec.interface_name
         for switch in ("ipv4/conf/{}/proxy_arp", "ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding"):
@@ -53,6 +59,15 @@ class PlainRealised:
             self._routes.replace_route(Route(prefix=prefix, ifindex=index, scope="link", metric=1024))
 
 
+def pause(marker: Path) -> None:
+    """Say that we are there, by a file, and go on when it has been removed; then never stop again."""
+    if marker.with_name("pass-on").exists():
+        return
+    marker.touch()
+    while marker.exists():
+        time.sleep(0.002)
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--node", required=True)
@@ -60,6 +75,9 @@ async def main() -> None:
     parser.add_argument("--socket", required=True, type=Path)
     options = parser.parse_args()
     log.configure(level="info")
+    if paused := os.environ.get("TORTIE_TEST_PAUSE"):
+        name, _, marker = paused.partition("=")
+        checkpoints.observe(lambda passed: pause(Path(marker)) if passed == name else None)
     store = open_store(options.datastore)
     means = Means(
         node=options.node,
@@ -68,7 +86,7 @@ async def main() -> None:
         register=StoreRegister(store),
         profiles=Profiles(store),
         live=LiveFacts(store),
-        realised=PlainRealised(store),
+        realised=PlainRealised(store, options.socket.with_name("fail-realised")),
         links=LinuxPodLinks(),
     )
     workloads = Workloads(means)

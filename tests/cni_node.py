@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from tests.cni_runtime import Container, Runtime
 from tortie.cni import install
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
+from tortie.ipam import leaks
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.node import NODE, NodeSpec
 from tortie.resources.resource import Put, Resource, ResourceKey
@@ -61,9 +63,14 @@ class Node:
 
         self.ask(write)
 
-    def start(self, *, fault: str = "") -> None:
+    @property
+    def marker(self) -> Path:
+        """A file that is there while an agent started with ``pause`` waits at its checkpoint."""
+        return self.directory / "paused"
+
+    def start(self, *, fault: str = "", pause: str = "") -> None:
         """The agent: the whole one, or only as much as ADD and DEL need (`cni_agent`). ``fault`` names the checkpoint
-        at which it kills itself."""
+        at which it kills itself, ``pause`` one at which it waits until `marker` is removed."""
         environment = {
             **os.environ,
             "PYTHONPATH": str(TESTS.parent),
@@ -74,6 +81,8 @@ class Node:
             "FELIX_HEALTHENABLED": "false",
             "NO_DEFAULT_POOLS": "true",
         }
+        if pause:
+            environment["TORTIE_TEST_PAUSE"] = f"{pause}={self.marker}"
         if fault:
             environment["TORTIE_FAULT"] = f"kill:{fault}"
         self.socket.unlink(missing_ok=True)
@@ -88,6 +97,11 @@ class Node:
                 stderr=out,
             )
         until(self.socket.exists, STARTED_SECONDS, "the agent does not listen", self.log)
+
+    def unpause(self) -> None:
+        """Let the agent go on, and past every later checkpoint."""
+        (self.directory / "pass-on").touch()
+        self.marker.unlink()
 
     def kill(self) -> None:
         """As a crash would, and wait for the end."""
@@ -168,8 +182,62 @@ class Node:
         assert not problems, problems
 
 
+class SocketEtcd:
+    """Debian's etcd on a Unix socket: a node's namespace has no way to our loopback."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._socket = directory / "etcd.sock:0"
+        self.url = f"etcd+unix://{self._socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Raises `AssertionError` when it does not come."""
+        arguments = {
+            "data-dir": self._directory / "etcd",
+            "logger": "zap",
+            "log-level": "error",
+            "listen-client-urls": f"unix://{self._socket.name}",
+            "advertise-client-urls": f"unix://{self._socket.name}",
+            "listen-peer-urls": "unix://peer.sock:0",
+            "initial-advertise-peer-urls": "http://127.0.0.1:2380",
+            "initial-cluster": "default=http://127.0.0.1:2380",
+        }
+        self._socket.unlink(missing_ok=True)
+        log = self._directory / "etcd.log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                ["etcd", *(f"--{name}={value}" for name, value in arguments.items())],
+                stdout=out,
+                stderr=out,
+                cwd=self._directory,
+            )
+        until(self._serves, STARTED_SECONDS, "etcd does not serve", log)
+
+    def _serves(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(2)
+                connection.connect(str(self._socket))
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                answer = b""
+                while part := connection.recv(4096):
+                    answer += part
+        except OSError:
+            return False
+        return b'"health":"true"' in answer
+
+    def kill(self) -> None:
+        """What it wrote stays for the next `start`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+
 async def ipam_problems(store: Store) -> list[str]:
-    return []
+    """What ``ipam check`` finds at one look: between two requests nothing may be amiss, not even for a moment."""
+    return [problem.text for problem in leaks.problems(await leaks.look(store))]
 
 
 def until(condition: Callable[[], bool], seconds: float, otherwise: str, log: Path | None = None) -> None:

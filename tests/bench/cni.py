@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Figure, interval
-from tests.cni_node import Node
+from tests.cni_node import Node, SocketEtcd
 from tortie.kernel import netns
 
 PAIRS = 40
@@ -168,42 +167,15 @@ def _one(datastore: str) -> list[Figure]:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         stack.callback(lambda: [netns.delete(name) for name in made])
-        url = stack.enter_context(_etcd(directory)) if datastore == "etcd" else ""
-        node = Node(directory, namespace, datastore=url)
+        url = ""
+        if datastore == "etcd":
+            server = SocketEtcd(directory)
+            stack.callback(server.kill)
+            server.start()
+            url = server.url
+        node = Node(directory, namespace, datastore=url, whole=True)
         stack.callback(node.close)
         node.prepare("10.65.0.0/16")
         node.start()
         netns.enter_for_good(node.name)
         return measure(node, directory, datastore)
-
-
-@contextlib.contextmanager
-def _etcd(directory: Path) -> Iterator[str]:
-    """Debian's etcd on a Unix socket: the node's namespace has no way to our loopback."""
-    socket = directory / "etcd.sock:0"
-    arguments = {
-        "data-dir": directory / "etcd",
-        "logger": "zap",
-        "log-level": "error",
-        "listen-client-urls": f"unix://{socket.name}",
-        "advertise-client-urls": f"unix://{socket.name}",
-        "listen-peer-urls": "unix://peer.sock:0",
-        "initial-advertise-peer-urls": "http://127.0.0.1:2380",
-        "initial-cluster": "default=http://127.0.0.1:2380",
-    }
-    child = subprocess.Popen(
-        ["etcd", *(f"--{name}={value}" for name, value in arguments.items())],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=directory,
-    )
-    try:
-        deadline = time.monotonic() + 15
-        while not socket.exists():
-            if time.monotonic() > deadline:
-                raise RuntimeError("etcd does not start")
-            time.sleep(0.05)
-        yield f"etcd+unix://{socket}"
-    finally:
-        child.kill()
-        child.wait()

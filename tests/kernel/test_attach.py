@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cni_node import Node, until
+from tests.cni_node import Node, SocketEtcd, until
 from tests.cni_runtime import Container, PluginError, Runtime
 from tortie.datastore.store import Store
 from tortie.resources.cluster_information import CLUSTER_INFORMATION, ClusterInformationSpec
@@ -521,3 +521,30 @@ def test_a_killed_shim_leaves_a_whole_add_or_none(node: Node, runtime: Runtime) 
         runtime.call(plugin, container, "DEL")
         until(lambda: not node.endpoints(), 5, "an endpoint is left", node.log)
         node.assert_clean()
+
+
+def test_a_datastore_that_is_away_is_a_clear_error(run_dir: Path, netns: Callable[[], str]) -> None:
+    etcd = SocketEtcd(run_dir)
+    etcd.start()
+    node = Node(run_dir, netns, datastore=etcd.url)
+    try:
+        node.prepare("10.65.0.0/24")
+        node.start()
+        runtime = node.runtime()
+        plugin = runtime.conflist["plugins"][0]
+        container, late = node.container("p"), node.container("q")
+        runtime.add(container)
+        etcd.kill()
+        for command, about in (("ADD", late), ("DEL", container)):
+            with pytest.raises(PluginError, match="etcd") as raised:
+                runtime.call(plugin, about, command)
+            assert raised.value.code == 11
+        # The wire of the deleted pod is gone all the same; what the datastore holds goes with the runtime's next DEL.
+        assert node.interfaces() == set()
+        etcd.start()
+        runtime.delete(container)
+        runtime.delete(late)
+        node.assert_clean()
+    finally:
+        node.close()
+        etcd.kill()
