@@ -118,6 +118,7 @@ class Allocator:
         self._writes = Group(WRITES_AT_ONCE, lambda name, error: None)  # each error goes to those who wait
         self._blocks = NodeBlocks(store, node, self._writes, clock)
         self._live = LiveTerms(store, node)
+        self._left_a_terminating_pool = asyncio.Event()
 
     @property
     def conflicts(self) -> int:
@@ -138,7 +139,14 @@ class Allocator:
 
     async def _tidy_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(TIDY_SECONDS * random.uniform(0.8, 1.2))  # jitter, no secret:
+            pause = TIDY_SECONDS * random.uniform(0.8, 1.2)  # jitter, no secret
+            tidy_at = self._clock.monotonic() + pause
+            while (left := tidy_at - self._clock.monotonic()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._left_a_terminating_pool.wait(), left)
+                    self._left_a_terminating_pool.clear()
+                    with contextlib.suppress(TortieError):  # `tidy` tries again
+                        await complete_deletions(self.store)
             with contextlib.suppress(TortieError):  # the next round tries again
                 await self.tidy()
 
@@ -392,11 +400,16 @@ class Allocator:
                 raise Stale  # what we remember may be older than what is to be released
             return ordinals
 
-        writer.cooldown_seconds = (await self._terms()).configuration.ip_cooldown_seconds
+        terms = await self._terms()
+        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
         try:
-            return [address_at(cidr, ordinal) for ordinal in await writer.apply(certainly)]
+            released = [address_at(cidr, ordinal) for ordinal in await writer.apply(certainly)]
         except BlockGone:
             return []
+        pool = terms.pool_of(cidr)
+        if released and pool is not None and pool.terminating:
+            self._left_a_terminating_pool.set()
+        return released
 
     async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
         """Give back addresses; says of each why not, or None. What lies in no block is free."""
