@@ -20,7 +20,7 @@ class Pinging:
     """Echoes from one place to one address, 100 a second."""
 
     def __init__(self, lab: LabCommand, source: str, address: str) -> None:
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by stop)
         self._what = f"{source} to {address}"
         self._child = subprocess.Popen(
             [
