@@ -324,7 +324,11 @@ def _reported(path: Path) -> list[Any]:
 
 @command.command()
 @click.option(
-    "--strict-affinity", type=bool, metavar="true|false", help="No borrowing from other nodes' blocks."
+    "--strict-affinity",
+    "--strictaffinity",  # as calicoctl spells it
+    type=bool,
+    metavar="true|false",
+    help="No borrowing from other nodes' blocks.",
 )
 @click.option("--max-blocks-per-host", type=click.IntRange(min=0), help="Blocks of a family a node; 0 is 20.")
 @click.option(
