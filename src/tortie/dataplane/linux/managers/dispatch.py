@@ -27,13 +27,13 @@ class DispatchManager:
         self._claims: Claims[EndpointKey, NftKey, NftValue] = Claims(ENDPOINTS.name, tracker)
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is ENDPOINTS:
+        if delta.table == ENDPOINTS:
             for key in delta.gone:
                 self._rows.pop(key, None)
                 self._dirty[key] = None
             self._rows.update(delta.put)
             self._dirty.update(dict.fromkeys(delta.put))
-        elif delta.table is SETTINGS:
+        elif delta.table == SETTINGS:
             settings: SettingsRow = delta.put.get(NODE) or SettingsRow()
             allow = settings.source_spoofing == "Any"
             if allow != self._allow_sources:

@@ -23,7 +23,7 @@ class FrameManager:
         self._wanted: dict[NftKey, NftValue] = {}
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is not SETTINGS:
+        if delta.table != SETTINGS:
             return
         settings = delta.put.get(NODE, SettingsRow() if NODE in delta.gone else self._settings)
         self._dirty = self._dirty or settings != self._settings

@@ -24,7 +24,7 @@ class IPSetManager:
         self._claims: Claims[str, NftKey, NftValue] = Claims(IPSETS.name, tracker)
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is IPSETS:
+        if delta.table == IPSETS:
             self._dirty.update(dict.fromkeys(delta.gone))
             self._dirty.update(delta.put)
 

@@ -37,7 +37,7 @@ class LinkManager:
         return self._interfaces.keys()
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is ENDPOINTS:
+        if delta.table == ENDPOINTS:
             self._dirty.update(dict.fromkeys(delta.gone))
             self._dirty.update(delta.put)
 

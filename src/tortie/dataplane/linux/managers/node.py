@@ -26,7 +26,7 @@ class NodeManager:
         self._settings = SettingsRow()
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is SETTINGS:
+        if delta.table == SETTINGS:
             self._settings = delta.put.get(NODE) or SettingsRow()
 
     def settle(self) -> None:

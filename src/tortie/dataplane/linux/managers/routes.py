@@ -29,13 +29,13 @@ class RouteManager:
         return self._settings
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
-        if delta.table is ROUTES:
+        if delta.table == ROUTES:
             for prefix in delta.gone:
                 self._rows.pop(prefix, None)
                 self._dirty[prefix] = None
             self._rows.update(delta.put)
             self._dirty.update(dict.fromkeys(delta.put))
-        elif delta.table is SETTINGS:
+        elif delta.table == SETTINGS:
             settings: SettingsRow = delta.put.get(NODE) or SettingsRow()
             before, self._settings = self._settings, settings
             if _of_routes(before) != _of_routes(settings):
