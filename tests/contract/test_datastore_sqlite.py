@@ -326,6 +326,23 @@ async def test_a_file_that_was_replaced_is_noticed_and_the_new_one_used(
             assert (await other.get("/b")).value == b"x"
 
 
+async def test_a_wake_file_that_was_removed_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.1)
+    async with opened(tmp_path / "store.db") as reader, opened(tmp_path / "store.db") as writer:
+        revision = await put(reader, "/x")
+        await put(writer, "/x")
+        async with reader.watch("/y", after=revision) as events:
+            (tmp_path / "store.db-wake").unlink()
+            waiting = asyncio.ensure_future(take(events, 1))
+            await asyncio.sleep(0.5)
+            monkeypatch.setattr(worker, "LOOK_SECONDS", 60)
+            await asyncio.sleep(0.2)
+            await put(writer, "/y")
+            await asyncio.wait_for(waiting, 0.5)
+
+
 async def test_history_is_bounded_and_revisions_outlive_it(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with opened(path, history=100) as store:

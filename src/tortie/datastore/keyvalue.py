@@ -53,7 +53,7 @@ class KeyValue(Protocol):
 
     def scan(self, prefix: str, *, page_size: int = 500) -> AsyncIterator[Page]:
         """All entries under ``prefix`` in key order, at one revision. Yields at least one page, so that an empty
-        prefix still tells its revision."""
+        prefix still tells its revision. Raises `HistoryGone` when that revision is compacted between two pages."""
         ...
 
     async def commit(

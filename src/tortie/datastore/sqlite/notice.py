@@ -46,6 +46,13 @@ class Notice:
         except BlockingIOError:
             return
 
+    def is_stale(self) -> bool:
+        """Someone removed the file: others will touch a new one."""
+        try:
+            return self._path.stat().st_ino != os.fstat(self._file).st_ino
+        except OSError:
+            return True
+
     def tell(self) -> None:
         """Something was written."""
         os.pwrite(self._file, b"\n", 0)

@@ -347,6 +347,9 @@ class Worker(threading.Thread):
             inode = 0
         if inode != self._inode:
             raise StoreUnavailable(f"the datastore {self._options.path} was removed or replaced")
+        if self._notice is not None and self._notice.is_stale():
+            self._notice.close()
+            self._notice = Notice(self._options.path)
 
     def _drop(self, error: Exception) -> None:
         """Let go of the file; the next call opens it anew."""
