@@ -6,7 +6,7 @@ probed from, and that is all.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from tortie.cni.result import Result
 from tortie.desired.endpoints import EndpointKey
 from tortie.observe import log
 from tortie.workloads.sandbox import Sandbox
+
+NOTE_SECONDS = 0.1
 
 logger = log.get("sandboxes")
 
@@ -58,37 +60,17 @@ class Sandboxes:
                 path.unlink(missing_ok=True)
                 continue
             self._known[found.key] = found
-
-    @property
-    def known(self) -> Mapping[EndpointKey, KnownSandbox]:
-        return self._known
-
-    async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
-        result = await self._handler.attach(request, netns, delegate)
-        sandbox = self._sandbox(request)
-        found = KnownSandbox(
-            container_id=request.container_id,
-            ifname=request.ifname,
-            netns=request.netns,
-            namespace=sandbox.namespace,
-            pod=sandbox.pod,
-            endpoint=sandbox.endpoint.name,
-        )
-        self._known[found.key] = found
-        try:
-            self._path(request).write_bytes(msgspec.json.encode(found))
-        except OSError as error:
-            logger.warning("cannot note a sandbox", pod=str(sandbox), error=str(error))
+        # Not on the way of the answer: the runtime waits for that, and nobody for the file.
+        asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note, found)
         return result
 
     async def detach(self, request: Request, netns: int | None, delegate: Delegate) -> None:
         await self._handler.detach(request, netns, delegate)
-        key = EndpointKey(self._sandbox(request).namespace, self._sandbox(request).endpoint.name)
-        found = self._known.get(key)
-        if found is not None and found.container_id == request.container_id:
-            del self._known[key]
-        with contextlib.suppress(OSError):
-            self._path(request).unlink(missing_ok=True)
+        found = self._found(request)
+        known = self._known.get(found.key)
+        if known is not None and known.container_id == found.container_id:
+            del self._known[found.key]
+        asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note, found)
 
     async def check(self, request: Request, netns: int, delegate: Delegate) -> None:
         await self._handler.check(request, netns, delegate)
@@ -99,11 +81,28 @@ class Sandboxes:
     async def status(self, config: NetConf, delegate: Delegate) -> None:
         await self._handler.status(config, delegate)
 
-    def _sandbox(self, request: Request) -> Sandbox:
-        return Sandbox.of(request, node=self._node, interface_prefix=self._prefix())
+    def _found(self, request: Request) -> KnownSandbox:
+        sandbox = Sandbox.of(request, node=self._node, interface_prefix=self._prefix())
+        return KnownSandbox(
+            container_id=request.container_id,
+            ifname=request.ifname,
+            netns=request.netns,
+            namespace=sandbox.namespace,
+            pod=sandbox.pod,
+            endpoint=sandbox.endpoint.name,
+        )
 
-    def _path(self, request: Request) -> Path:
-        return self._directory / f"{request.container_id}-{request.ifname}.json"
+    def _note(self, sandbox: KnownSandbox) -> None:
+        """Bring the sandbox's file in line with what is known by now."""
+        path = self._directory / f"{sandbox.container_id}-{sandbox.ifname}.json"
+        known = self._known.get(sandbox.key)
+        try:
+            if known is not None and known.container_id == sandbox.container_id:
+                path.write_bytes(msgspec.json.encode(known))
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("cannot note a sandbox", endpoint=str(sandbox.key), error=str(error))
 
 
 def rows(
