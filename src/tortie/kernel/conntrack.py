@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Self
 
 from tortie.errors import KernelError
@@ -50,49 +50,49 @@ class ConntrackSocket:
 
     def flows(self, version: int, address: Address | None = None) -> list[Flow]:
         """Flows of one IP version; with an address those that bear it in any place."""
-        if address is None:
-            return [_decode(body, version) for body in self._dump(version, b"")]
-        found = {body[4:]: body for body in self._of_address(address)}
-        return [_decode(body, version) for body in found.values()]
+        bodies = self._dump(version, b"") if address is None else self._of_addresses(version, {address})
+        return [_decode(body, version) for body in bodies]
 
     def flush(self, addresses: Collection[Address]) -> int:
         """Forget every flow that bears one of these addresses, in either direction, before or after translation.
 
         Returns how many there were.
         """
-        bodies: dict[bytes, bytes] = {}
-        count = self.count() if addresses else 0
-        if not count:
+        if not addresses or not self.count():
             return 0
-        if count > _FEW_FLOWS and len(addresses) <= _FEW_ADDRESSES:
-            for address in addresses:
-                bodies.update((_handle(body), body) for body in self._of_address(address))
-        else:
-            for version in sorted({address.version for address in addresses}):
-                packed = frozenset(address.packed for address in addresses if address.version == version)
-                for body in self._dump(version, b""):
-                    if not packed.isdisjoint(_packed_addresses(body, version)):
-                        bodies[_handle(body)] = body
+        bodies = [
+            body
+            for version in sorted({address.version for address in addresses})
+            for body in self._of_addresses(version, {each for each in addresses if each.version == version})
+        ]
         return self._delete(bodies)
 
-    def _of_address(self, address: Address) -> Iterator[bytes]:
-        for tuple_kind, flags_kind in ((_ORIGINAL, 1), (_REPLY, 2)):
+    def _of_addresses(self, version: int, addresses: Collection[Address]) -> list[bytes]:
+        """Every flow that bears one of these, once."""
+        packed = frozenset(address.packed for address in addresses)
+        if version == 4 and len(packed) <= _FEW_ADDRESSES and self.count() > _FEW_FLOWS:
+            found: Iterable[bytes] = {
+                _handle(body): body for one in packed for body in self._filtered(one)
+            }.values()
+        else:
+            found = self._dump(version, b"")
+        return [body for body in found if not packed.isdisjoint(_packed_addresses(body, version))]
+
+    def _filtered(self, packed: bytes) -> Iterator[bytes]:
+        """IPv4 only: the kernel's comparison of IPv6 addresses is the wrong way round (seen in 6.18)."""
+        for place, flags_kind in ((_ORIGINAL, 1), (_REPLY, 2)):
             for flag in (_BY_SOURCE, _BY_DESTINATION):
-                kind = (1 if flag == _BY_SOURCE else 2) + (2 if address.version == 6 else 0)
-                body = nl.nested(tuple_kind, nl.nested(_IP, nl.attr(kind, address.packed)))
-                other = 2 if flags_kind == 1 else 1
-                body += nl.nested(_FILTER, nl.u32(flags_kind, flag), nl.u32(other, 0))
-                yield from self._dump(address.version, body)
+                body = nl.nested(place, nl.nested(_IP, nl.attr(1 if flag == _BY_SOURCE else 2, packed)))
+                body += nl.nested(_FILTER, nl.u32(flags_kind, flag), nl.u32(3 - flags_kind, 0))
+                yield from self._dump(4, body)
 
     def _dump(self, version: int, body: bytes) -> Iterator[bytes]:
         head = struct.pack("=BBH", _FAMILY[version], 0, 0)
         for message in self.netlink.dump(nl.Request(_GET, 0, head + body, f"list the IPv{version} flows")):
             yield message.body
 
-    def _delete(self, bodies: dict[bytes, bytes]) -> int:
-        requests = [
-            nl.Request(_DELETE, 0, body[:4] + handle, "delete a flow", "") for handle, body in bodies.items()
-        ]
+    def _delete(self, bodies: Sequence[bytes]) -> int:
+        requests = [nl.Request(_DELETE, 0, body[:4] + _handle(body), "delete a flow") for body in bodies]
         failed = self.netlink.batch(requests)
         for error in failed.values():
             if error.errno != errno.ENOENT:
