@@ -115,6 +115,11 @@ def _namespaces(count: int) -> Iterator[list[str]]:
             netns.delete(name)
 
 
+def _remove(names: list[str]) -> None:
+    for name in names:
+        netns.delete(name)
+
+
 def measure(node: Node, directory: Path, datastore: str) -> list[Figure]:
     pair = Pair(node, directory)
     figures: list[Figure] = []
@@ -166,7 +171,7 @@ def _one(datastore: str) -> list[Figure]:
 
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stack.callback(lambda: [netns.delete(name) for name in made])
+        stack.callback(_remove, made)
         url = ""
         if datastore == "etcd":
             server = SocketEtcd(directory)
