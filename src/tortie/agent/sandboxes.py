@@ -60,6 +60,15 @@ class Sandboxes:
                 path.unlink(missing_ok=True)
                 continue
             self._known[found.key] = found
+
+    @property
+    def known(self) -> Mapping[EndpointKey, KnownSandbox]:
+        return self._known
+
+    async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
+        result = await self._handler.attach(request, netns, delegate)
+        found = self._found(request)
+        self._known[found.key] = found
         # Not on the way of the answer: the runtime waits for that, and nobody for the file.
         asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note, found)
         return result
