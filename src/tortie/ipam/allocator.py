@@ -12,26 +12,31 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.tasks import Group, supervise
 from tortie.datastore.store import Store
-from tortie.errors import AddressesExhausted, AlreadyExists, Conflict, NotFound, TortieError
+from tortie.errors import AddressesExhausted, Conflict, NotFound, TortieError
 from tortie.ipam import handles
-from tortie.ipam.blocks import Edit, Refusal, address_at, holder, ordinals_of, owner
+from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, ordinals_of, owner
 from tortie.ipam.handles import ATTEMPTS, retry_delays
 from tortie.ipam.leaks import describe
 from tortie.ipam.live_terms import LiveTerms
 from tortie.ipam.node_blocks import NodeBlocks, Room, Search
 from tortie.ipam.pools import complete_deletions
-from tortie.ipam.records import block_prefixes, find_block, find_handle
+from tortie.ipam.records import Handle, block_prefixes, find_block, find_handle
 from tortie.ipam.terms import Pool, Terms, Use, read_terms
-from tortie.ipam.writer import BlockGone, BlockWriter, Change, Stale
+from tortie.ipam.writer import BlockGone, BlockWriter, Change, HandleMoved, Made, Stale
 from tortie.net.addresses import Address, Interface, Prefix, Version
 from tortie.observe.clock import SYSTEM, Clock
 from tortie.resources.allocation_block import AllocationBlockSpec
-from tortie.resources.ipam_handle import handle_key
+from tortie.resources.ipam_handle import IPAMHandleSpec, handle_key
+from tortie.resources.resource import Resource
+
+T = TypeVar("T")
 
 WRITES_AT_ONCE = 64
 """Blocks that are written at the same time, at most."""
@@ -104,8 +109,17 @@ class _Taking:
 
     handle: str
     attributes: Mapping[str, str]
-    handle_exists: bool = False
+    stored: Handle | None = None
+    """The handle as we last saw or wrote it."""
     taken: list[Assigned] = field(default_factory=list[Assigned])
+
+    def counting(self, cidr: Prefix, count: int) -> Handle:
+        """The handle with ``count`` more in this block."""
+        if self.stored is None:
+            return Resource(key=handle_key(self.handle), spec=IPAMHandleSpec(block={str(cidr): count}))
+        counts = dict(self.stored.spec.block)
+        counts[str(cidr)] = counts.get(str(cidr), 0) + count
+        return self.stored.with_spec(msgspec.structs.replace(self.stored.spec, block=counts))
 
 
 class Allocator:
@@ -118,6 +132,8 @@ class Allocator:
         self._writes = Group(WRITES_AT_ONCE, lambda name, error: None)  # each error goes to those who wait
         self._blocks = NodeBlocks(store, node, self._writes, clock)
         self._live = LiveTerms(store, node)
+        self._abandoned: dict[str, BlockWriter] = {}
+        """Handles whose request was cancelled while a write of theirs was under way."""
         self._left_a_terminating_pool = asyncio.Event()
 
     @property
@@ -160,35 +176,37 @@ class Allocator:
         leaves no second address. Raises `AddressesExhausted` with the reasons and `StoreError`; after the latter
         `release_handle` gives back whatever was taken.
         """
+        await self._settle(request.handle)
         for _ in range(ATTEMPTS):
             taking = _Taking(request.handle, request.attributes)
-            try:
+            with contextlib.suppress(_HandleInUse):
                 return await self._assign(request, taking)
-            except _HandleInUse:
-                held = await self._held(request.handle)
-                if not held:
-                    # A crash between handle and block left the promise alone.
-                    await self.release_handle(request.handle)
-                    continue
-                return await self._complete(request, held)
+            taking.stored = await find_handle(self.store, request.handle)
+            held = await self._held_by(taking.stored)
+            if not held:
+                # A crash between handle and block left the promise alone.
+                await self.release_handle(request.handle)
+                continue
+            with contextlib.suppress(_HandleInUse):
+                return await self._complete(request, taking, held)
         raise Conflict(str(handle_key(request.handle)))
 
-    async def _complete(self, request: AssignRequest, held: list[Assigned]) -> Assignment:
+    async def _complete(self, request: AssignRequest, taking: _Taking, held: list[Assigned]) -> Assignment:
+        """What the handle has, and what is missing of what is asked for."""
         kept: list[Assigned] = []
         missing: dict[Version, int | None] = {4: request.ipv4, 6: request.ipv6}
         for each in held:
-            version = each.address.version
-            wanted = missing[version]
+            wanted = missing[each.address.version]
             if wanted is None or wanted > 0:
                 kept.append(each)
-                missing[version] = 0 if wanted is None else wanted - 1
-        if not missing[4] and not missing[6] and None not in missing.values():
+                missing[each.address.version] = 0 if wanted is None else wanted - 1
+        if not any(count is None or count > 0 for count in missing.values()):
             return Assignment(tuple(kept))
-        if kept and None in missing.values():
+        if kept:  # a family that was wanted where there is a pool was had, or not, by the first request
             missing = {version: 0 if count is None else count for version, count in missing.items()}
-        rest = replace(request, ipv4=missing[4], ipv6=missing[6])
-        taking = _Taking(request.handle, request.attributes, handle_exists=True)
-        added = await self._assign(rest, taking) if any(missing.values()) else Assignment(())
+        if not any(count is None or count > 0 for count in missing.values()):
+            return Assignment(tuple(kept))
+        added = await self._assign(replace(request, ipv4=missing[4], ipv6=missing[6]), taking)
         return Assignment(tuple(sorted((*kept, *added.addresses))))
 
     async def _assign(self, request: AssignRequest, taking: _Taking) -> Assignment:
@@ -273,41 +291,44 @@ class Allocator:
         reserved = terms.reserved(cidr)
         writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
 
-        def take(block: AllocationBlockSpec, edit: Edit) -> list[int]:
+        def take(block: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
             if not borrowed and owner(block) != self.node:
                 raise _NotOurs if writer.fresh else Stale
             ordinals = edit.assign(count, taking.handle, taking.attributes, reserved)
             if len(ordinals) < count and not writer.fresh:
                 raise Stale
-            return ordinals
+            return Made(ordinals, put=taking.counting(cidr, len(ordinals)) if ordinals else None)
 
         try:
-            await self._count_up(taking, cidr, count)
-            checkpoint("ipam.handle")
-            try:
-                ordinals = await writer.apply(take)
-            except (BlockGone, _NotOurs, Conflict):
-                ordinals = []
-                if not borrowed:
-                    self._blocks.forget(writer)
+            made = await self._apply(writer, take, taking.handle)
+        except HandleMoved:
+            if taking.stored is None:
+                raise _HandleInUse from None
+            taking.stored = await find_handle(self.store, taking.handle)
+            return
+        except (BlockGone, _NotOurs):
+            self._blocks.forget(writer)
+            return
         finally:
             writer.promised -= count
+        taking.stored = made.stored or taking.stored
         pool = terms.pool_of(cidr)
         name = pool.name if pool is not None else ""
-        taking.taken.extend(Assigned(address_at(cidr, ordinal), cidr, name) for ordinal in ordinals)
-        if len(ordinals) < count:
-            await handles.decrement(self.store, taking.handle, cidr, count - len(ordinals))
-            taking.handle_exists = bool(taking.taken)
+        taking.taken.extend(Assigned(address_at(cidr, ordinal), cidr, name) for ordinal in made.result)
 
-    async def _count_up(self, taking: _Taking, cidr: Prefix, count: int) -> None:
-        if taking.handle_exists:
-            await handles.increment(self.store, taking.handle, cidr, count)
-            return
+    async def _apply(self, writer: BlockWriter, change: Change[T], handle: str) -> Made[T]:
         try:
-            await handles.create(self.store, taking.handle, cidr, count)
-        except AlreadyExists:
-            raise _HandleInUse from None
-        taking.handle_exists = True
+            return await writer.apply(change)
+        except asyncio.CancelledError:
+            self._abandoned[handle] = writer
+            raise
+
+    async def _settle(self, handle: str) -> None:
+        """Wait for what a cancelled request under this handle may still write."""
+        writer = self._abandoned.get(handle)
+        if writer is not None:
+            await writer.settled()
+            self._abandoned.pop(handle, None)
 
     async def assign_address(self, address: Address, handle: str, attributes: Mapping[str, str]) -> Assigned:
         """This very address. It must lie in a pool that is enabled; reservations and selectors do not matter.
@@ -323,93 +344,101 @@ class Allocator:
                 f"{address} lies in pool {pool}, which is {'disabled' if pool.spec.disabled else 'being deleted'}"
             )
         cidr = address.prefix.supernet(max(pool.block_length, pool.cidr.length))
-        assigned = Assigned(address, cidr, pool.name)
-        for _ in range(ATTEMPTS):
-            block = await find_block(self.store, cidr)
-            if block is None:
-                async with self._blocks.locks[address.version]:
-                    await self._blocks.claim_for(cidr, pool, terms)
-                continue
-            if owner(block.spec) != self.node and terms.configuration.strict_affinity:
-                whose = f"node {owner(block.spec)}" if owner(block.spec) else "no node"
+        writer = self._blocks.writer(cidr)
+        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
+        taking = _Taking(handle, attributes)
+        ordinal = address.value - cidr.value
+
+        def take(block: AllocationBlockSpec, edit: Edit) -> Made[Holder | None]:
+            if owner(block) != self.node and terms.configuration.strict_affinity:
+                whose = f"node {owner(block)}" if owner(block) else "no node"
                 raise AddressesExhausted(
                     f"{address} lies in block {cidr} of {whose}, and strict affinity forbids to borrow it"
                 )
-            who = holder(block.spec, address.value - cidr.value)
-            if who is not None:
-                if who.handle == handle:
-                    return assigned
-                raise AddressesExhausted(f"{address} is taken: {describe(who)} has it")
-            if await self._take_address(address, cidr, handle, attributes, terms):
-                return assigned
-        raise AddressesExhausted(f"{address} was released less than ipCooldownSeconds ago")
-
-    async def _take_address(
-        self, address: Address, cidr: Prefix, handle: str, attributes: Mapping[str, str], terms: Terms
-    ) -> bool:
-        writer = self._blocks.writer(cidr)
-        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
-
-        def take(block: AllocationBlockSpec, edit: Edit) -> bool:
-            done = edit.assign_ordinal(address.value - cidr.value, handle, attributes)
-            if not done and not writer.fresh:
+            if edit.assign_ordinal(ordinal, handle, attributes):
+                return Made(None, put=taking.counting(cidr, 1))
+            if not writer.fresh:
                 raise Stale
-            return done
-
-        await handles.increment(self.store, handle, cidr, 1)
-        checkpoint("ipam.handle")
-        try:
-            done = await writer.apply(take)
-        except BlockGone:
-            done = False
-        if not done:
-            await handles.decrement(self.store, handle, cidr, 1)
-            block = await find_block(self.store, cidr)
-            if block is not None and holder(block.spec, address.value - cidr.value) is None:
+            who = edit.holder(ordinal)
+            if who is None:
                 raise AddressesExhausted(f"{address} was released less than ipCooldownSeconds ago")
-        return done
+            return Made(who)
+
+        for _ in range(ATTEMPTS):
+            taking.stored = await find_handle(self.store, handle)
+            try:
+                made = await self._apply(writer, take, handle)
+            except HandleMoved:
+                continue
+            except BlockGone:
+                async with self._blocks.locks[address.version]:
+                    await self._blocks.claim_for(cidr, pool, terms)
+                continue
+            who = made.result
+            if who is not None and who.handle != handle:
+                raise AddressesExhausted(f"{address} is taken: {describe(who)} has it")
+            return Assigned(address, cidr, pool.name)
+        raise Conflict(f"block {cidr}")
 
     async def release_handle(self, handle: str) -> tuple[Address, ...]:
         """Give back all that the handle has, and the handle. Unknown handles have nothing."""
+        await self._settle(handle)
         released: list[Address] = []
         delays = retry_delays()
         for _ in range(ATTEMPTS):
             found = await find_handle(self.store, handle)
             if found is None:
-                return tuple(released)
-            for text in found.spec.block:
-                cidr = Prefix.parse(text)
-                released += await self._release_in(cidr, lambda _, edit: edit.release_handle(handle))
-            checkpoint("ipam.released")
+                break
+            blocks = [Prefix.parse(text) for text in found.spec.block]
             try:
-                await self.store.delete(found.key, revision=found.revision)
+                for cidr in blocks[:-1]:
+                    released += await self._release_in(
+                        cidr, lambda _, edit: Made(edit.release_handle(handle))
+                    )
+                    checkpoint("ipam.released")
+                if blocks:
+                    released += await self._release_last(blocks[-1], handle, found)
+                else:
+                    await self.store.delete(found.key, revision=found.revision)
             except NotFound:
-                pass
-            except Conflict:
+                break
+            except (Conflict, HandleMoved):
                 await asyncio.sleep(delays.next_seconds())
                 continue
-            return tuple(released)
-        raise Conflict(str(handle_key(handle)))
+            break
+        else:
+            raise Conflict(str(handle_key(handle)))
+        return tuple(released)
+
+    async def _release_last(self, cidr: Prefix, handle: str, found: Handle) -> list[Address]:
+        """From this block, and the handle with it."""
+        gone = False
+
+        def give_back(_: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
+            nonlocal gone
+            gone = True
+            return Made(edit.release_handle(handle), gone=found)
+
+        released = await self._release_in(cidr, give_back)
+        if not gone:
+            await self.store.delete(found.key, revision=found.revision)
+        return released
 
     async def _release_in(self, cidr: Prefix, change: Change[list[int]]) -> list[Address]:
+        """A block that is gone has nothing to give back."""
         writer = self._blocks.writer(cidr)
 
-        def certainly(block: AllocationBlockSpec, edit: Edit) -> list[int]:
-            ordinals = change(block, edit)
-            if not ordinals and not writer.fresh:
+        def certainly(block: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
+            made = change(block, edit)
+            if not made.result and not writer.fresh:
                 raise Stale  # what we remember may be older than what is to be released
-            return ordinals
+            return made
 
-        terms = await self._terms()
-        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
+        writer.cooldown_seconds = (await self._terms()).configuration.ip_cooldown_seconds
         try:
-            released = [address_at(cidr, ordinal) for ordinal in await writer.apply(certainly)]
+            return [address_at(cidr, ordinal) for ordinal in (await writer.apply(certainly)).result]
         except BlockGone:
             return []
-        pool = terms.pool_of(cidr)
-        if released and pool is not None and pool.terminating:
-            self._left_a_terminating_pool.set()
-        return released
 
     async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
         """Give back addresses; says of each why not, or None. What lies in no block is free."""
@@ -429,7 +458,7 @@ class Allocator:
         answers: dict[Address, Refusal | None] = {}
         gone: Counter[str] = Counter()
 
-        def give_back(block: AllocationBlockSpec, edit: Edit) -> list[int]:
+        def give_back(_: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
             answers.clear()
             gone.clear()
             done: list[int] = []
@@ -441,7 +470,7 @@ class Allocator:
                     done.append(ordinal)
                     if who is not None and who.handle is not None:
                         gone[who.handle] += 1
-            return done
+            return Made(done)
 
         await self._release_in(cidr, give_back)
         checkpoint("ipam.released")
@@ -463,7 +492,10 @@ class Allocator:
         return tuple(each.address for each in await self._held(handle))
 
     async def _held(self, handle: str) -> list[Assigned]:
-        found = await find_handle(self.store, handle)
+        await self._settle(handle)
+        return await self._held_by(await find_handle(self.store, handle))
+
+    async def _held_by(self, found: Handle | None) -> list[Assigned]:
         if found is None:
             return []
         terms = await self._terms()
@@ -474,7 +506,9 @@ class Allocator:
             if block is not None:
                 pool = terms.pool_of(cidr)
                 name = pool.name if pool is not None else ""
-                held += [Assigned(address_at(cidr, o), cidr, name) for o in ordinals_of(block.spec, handle)]
+                held += [
+                    Assigned(address_at(cidr, o), cidr, name) for o in ordinals_of(block.spec, found.key.name)
+                ]
         return sorted(held)
 
     async def tunnel_address(self, handle: str, type: str, *, version: Version = 4) -> Address:

@@ -1,6 +1,7 @@
 """One block, written by this process: changes that arrive while a write is under way become the next write together.
 
-So a hundred pods that start at once on a node cost a few writes of its block, not a hundred that fight each other.
+So a hundred pods that start at once on a node cost a few writes of its block, not a hundred that fight each other. A change
+may bring a handle that is written along: before the block when it comes or grows, after it when it goes.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.tasks import Group
-from tortie.datastore.store import Store
-from tortie.errors import Conflict, NotFound
+from tortie.datastore.store import MOST_AT_ONCE, Store
+from tortie.errors import AlreadyExists, Conflict, NotFound
 from tortie.ipam.blocks import Edit
 from tortie.ipam.handles import ATTEMPTS, retry_delays
-from tortie.ipam.records import Block, find_block
+from tortie.ipam.records import Block, Handle, find_block
 from tortie.net.addresses import Prefix
 from tortie.observe.clock import Clock
 from tortie.resources.allocation_block import AllocationBlockSpec
+from tortie.resources.resource import Resource
 
 T = TypeVar("T")
 
@@ -33,12 +36,34 @@ class Stale(Exception):
     """Raised by a change that would rather see the block as it is now than as it is remembered (not `BlockWriter.fresh`)."""
 
 
-Change = Callable[[AllocationBlockSpec, Edit], T]
+class HandleMoved(Exception):
+    """Someone else wrote the handle that a change brought: nothing of the change was written."""
+
+
+@dataclass
+class Made(Generic[T]):
+    """What a change comes to, and the handle to be stored (``put``) or deleted (``gone``) with it, if any.
+
+    ``stored`` is the handle as it then stands.
+    """
+
+    result: T
+    put: Handle | None = None
+    gone: Handle | None = None
+    stored: Handle | None = None
+
+    @property
+    def handle(self) -> str:
+        brought = self.put or self.gone
+        return str(brought.key) if brought is not None else ""
+
+
+Change = Callable[[AllocationBlockSpec, Edit], Made[T]]
 """Makes its edits and returns its result. May run several times, over newer states of the block; must not wait."""
 
 
 class _Waiting(Generic[T]):
-    def __init__(self, change: Change[T], future: asyncio.Future[T]) -> None:
+    def __init__(self, change: Change[T], future: asyncio.Future[Made[T]]) -> None:
         self.change = change
         self.future = future
 
@@ -61,6 +86,8 @@ class BlockWriter:
         self._writes = writes
         self._waiting: deque[_Waiting[Any]] = deque()
         self._writing = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     @property
     def idle(self) -> bool:
@@ -88,10 +115,10 @@ class BlockWriter:
             self.known = found
         return found
 
-    async def apply(self, change: Change[T]) -> T:
-        """Have the change written. Raises `BlockGone`, `Conflict` after 100 tries, whatever the change raises, and
-        `StoreError`; after the last the change may have happened all the same."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    async def apply(self, change: Change[T]) -> Made[T]:
+        """Have the change written. Raises `BlockGone`, `HandleMoved`, `Conflict` after 100 tries, whatever the change
+        raises, and `StoreError`; after the last the change may have happened all the same."""
+        future: asyncio.Future[Made[T]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(change, future))
         if not self._writing:
             self._writing = True
@@ -102,10 +129,15 @@ class BlockWriter:
         batch: list[_Waiting[Any]] = []
         try:
             while self._waiting:
-                batch = [each for each in self._waiting if not each.future.cancelled()]
-                self._waiting.clear()
+                batch = []
+                while self._waiting and len(batch) < MOST_AT_ONCE - 1:
+                    each = self._waiting.popleft()
+                    if not each.future.cancelled():
+                        batch.append(each)
                 if batch:
+                    self._quiet.clear()
                     await self._write(batch)
+                    self._quiet.set()
         except BaseException as error:
             self.known = None
             for each in (*batch, *self._waiting):
@@ -120,47 +152,90 @@ class BlockWriter:
                 raise
         finally:
             self._writing = False
+            self._quiet.set()
+
+    async def settled(self) -> None:
+        """Until the write under way, if any, has ended: a change whose caller was cancelled stands by then or never will."""
+        await self._quiet.wait()
 
     async def _write(self, batch: list[_Waiting[Any]]) -> None:
         delays = retry_delays()
         for _ in range(ATTEMPTS):
+            batch = [
+                each for each in batch if not each.future.done()
+            ]  # whoever was cancelled wants nothing any more
             self.fresh = self.known is None
             if self.fresh:
                 self.known = await find_block(self._store, self.cidr)
-            block = self.known
-            if block is None:
+            if self.known is None:
                 _fail(batch, BlockGone(str(self.cidr)))
                 return
-            edit = Edit(block.spec, now=self._now(), cooldown_seconds=self.cooldown_seconds)
-            results: list[tuple[_Waiting[Any], Any]] = []
             try:
-                for each in batch:
-                    try:
-                        results.append((each, each.change(block.spec, edit)))
-                    except Stale:
-                        raise
-                    except Exception as error:
-                        _fail([each], error)
+                edit, results = self._run(batch, self.known)
             except Stale:
                 self.known = None
                 continue
             batch = [each for each, _ in results]
-            spec = edit.finish()
-            if spec is not None:
-                try:
-                    checkpoint("ipam.block")
-                    self.known = await self._store.update(block.with_spec(spec))
-                    checkpoint("ipam.block.written")
-                except (Conflict, NotFound):
-                    self.known = None
-                    self.conflicts += 1
-                    await asyncio.sleep(delays.next_seconds())
-                    continue
-            for each, result in results:
-                if not each.future.done():
-                    each.future.set_result(result)
-            return
+            moved = await self._store_all(self.known, edit, [made for _, made in results])
+            if moved is None:
+                for each, made in results:
+                    if not each.future.done():
+                        each.future.set_result(made)
+                return
+            if moved:
+                _fail([each for each, made in results if made.handle == moved], HandleMoved(moved))
+            else:
+                self.known = None
+                self.conflicts += 1
+                await asyncio.sleep(delays.next_seconds())
         _fail(batch, Conflict(f"block {self.cidr}"))
+
+    def _run(
+        self, batch: list[_Waiting[Any]], block: Block
+    ) -> tuple[Edit, list[tuple[_Waiting[Any], Made[Any]]]]:
+        """Let each make its edits. A handle can be written once at a time: who brings it again waits for the next round."""
+        while True:
+            edit = Edit(block.spec, now=self._now(), cooldown_seconds=self.cooldown_seconds)
+            results: list[tuple[_Waiting[Any], Made[Any]]] = []
+            brought: set[str] = set()
+            for each in batch:
+                try:
+                    made = each.change(block.spec, edit)
+                except Stale:
+                    raise
+                except Exception as error:
+                    _fail([each], error)
+                    continue
+                if made.handle and made.handle in brought:
+                    break
+                brought.add(made.handle)
+                results.append((each, made))
+            else:
+                return edit, results
+            batch = [other for other in batch if other is not each and not other.future.done()]
+            self._waiting.append(each)
+
+    async def _store_all(self, block: Block, edit: Edit, made: list[Made[Any]]) -> str | None:
+        """Write it. None when it stands; else the handle that someone else wrote first, or "" when it was the block."""
+        spec = edit.finish()
+        bringing = [each for each in made if each.put is not None]
+        puts: list[Resource[Any]] = [each.put for each in bringing if each.put is not None]
+        gone = [each.gone for each in made if each.gone is not None]
+        if spec is None and not puts and not gone:
+            return None
+        if spec is not None:
+            puts.append(block.with_spec(spec))
+        checkpoint("ipam.block")
+        try:
+            stored = await self._store.write(puts, gone=gone)
+        except (AlreadyExists, Conflict, NotFound) as error:
+            return "" if error.key == str(block.key) else error.key
+        checkpoint("ipam.block.written")
+        for each, handle in zip(bringing, stored, strict=False):
+            each.stored = handle
+        if spec is not None:
+            self.known = stored[-1]
+        return None
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall(), UTC)
