@@ -64,6 +64,14 @@ def test_it_becomes_ready_and_serves_health_and_metrics(agent: AgentProcess) -> 
     shown = tortie(agent, "agent", "status")
     assert shown.returncode == 0
     assert f"node node1: agent pid {agent.pid}" in shown.stdout
+    tables = tortie(agent, "agent", "dump", "-o", "json")
+    assert {"table": "settings", "rows": 1} in json.loads(tables.stdout)
+    settings = json.loads(tortie(agent, "agent", "dump", "settings", "-o", "json").stdout)
+    assert settings[0]["row"]["nat_outgoing_exclusions"] == "IPPoolsAndHostIPs"
+    assert "172.30.77.0/24" in tortie(agent, "agent", "dump", "kernel-routes").stdout
+    refused = tortie(agent, "agent", "dump", "nothing")
+    assert refused.returncode == 1
+    assert "there is no table 'nothing'; there is settings" in refused.stderr
 
 
 def test_sigterm_ends_it_cleanly_and_leaves_the_dataplane(agent: AgentProcess) -> None:

@@ -35,6 +35,7 @@ from tortie.datastore.store import Store
 from tortie.datastore.syncer import Batch, FeedState, Phase, Syncer
 from tortie.desired.endpoints import EndpointKey
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
+from tortie.desired.table import Problem
 from tortie.errors import KernelError, StoreError, TortieError
 from tortie.ipam.allocator import Allocator
 from tortie.kernel.bird import BirdControl
@@ -150,6 +151,7 @@ class Node:
         graph = CalcGraph(Scope(self._config.node))
         pipeline = Pipeline(graph, self._dataplane, self._health, self._metrics)
         self._dataplane.on_drift = pipeline.drifted
+        self._operations.dataplane_problems = self._dataplane_problems
         pipeline.on_endpoints = self._note_endpoints
         pipeline.hang_calculation_after_seconds = self._config.hang_calculation_after_seconds
         pipeline.hang_dataplane_after_seconds = self._config.hang_dataplane_after_seconds
@@ -158,6 +160,13 @@ class Node:
         self._operations.mtu = lambda: self._mtu
         self._operations.machine = MachineView(bird, control)
         return pipeline
+
+    def _dataplane_problems(self) -> tuple[Problem, ...]:
+        plane = self._dataplane
+        if plane is None:
+            return ()
+        troubles = (Problem("dataplane", what, str(error)) for what, error in plane.troubles.items())
+        return (*plane.problems, *troubles)
 
     def _make_workloads(self, store: Store, allocator: Allocator, pipeline: Pipeline) -> Sandboxes:
         self._links = LinuxPodLinks()
@@ -182,6 +191,7 @@ class Node:
         handler = Sandboxes(
             self._config.paths.sandboxes, self._config.node, lambda: _prefix(pipeline), self._workloads
         )
+        self._sandboxes = handler
         self._operations.sandboxes = handler.known
         return handler
 
@@ -268,9 +278,11 @@ class Node:
         await asyncio.Event().wait()
 
     async def _note_endpoints(self, changed: set[EndpointKey]) -> None:
+        realised = self._pipeline.realised
+        for key in changed - realised.endpoints.keys():
+            self._sandboxes.forget(key)
         if self._status_files is None:
             return
-        realised = self._pipeline.realised
         real = {key: realised.endpoints[key] for key in changed if realised.is_real(key)}
         try:
             self._status_files.update(real, changed - real.keys())

@@ -13,7 +13,7 @@ from tortie.agent.machine_view import MachineView
 from tortie.agent.pipeline import Pipeline
 from tortie.agent.sandboxes import KnownSandbox
 from tortie.desired.endpoints import EndpointKey
-from tortie.desired.table import DesiredKey
+from tortie.desired.table import DesiredKey, Problem
 from tortie.errors import TortieError, UsageError
 from tortie.observe.clock import SYSTEM
 from tortie.observe.health import Health
@@ -29,6 +29,7 @@ class Operations:
         self.pipeline: Pipeline | None = None
         self.datastore_state = "not asked yet"
         self.mtu: Callable[[], int] = lambda: 0
+        self.dataplane_problems: Callable[[], tuple[Problem, ...]] = lambda: ()
         self.sandboxes: Mapping[EndpointKey, KnownSandbox] = {}
         self.machine: MachineView | None = None
         self._node = node
@@ -57,7 +58,7 @@ class Operations:
         """Who this agent is, whether it is well, and what of the desired state is not real."""
         ready, live = self._health.readiness(), self._health.liveness()
         pipeline = self.pipeline
-        problems = pipeline.problems if pipeline is not None else ()
+        problems = (*(pipeline.problems if pipeline is not None else ()), *self.dataplane_problems())
         failed: Mapping[DesiredKey, TortieError] = pipeline.failed if pipeline is not None else {}
         return {
             "node": self._node,

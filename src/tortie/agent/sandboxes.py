@@ -65,6 +65,12 @@ class Sandboxes:
     def known(self) -> Mapping[EndpointKey, KnownSandbox]:
         return self._known
 
+    def forget(self, key: EndpointKey) -> None:
+        """The endpoint is gone, whoever took it away."""
+        found = self._known.pop(key, None)
+        if found is not None:
+            self._note(found)
+
     async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
         result = await self._handler.attach(request, netns, delegate)
         found = self._found(request)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from tortie.cli.context import settings
-from tortie.cli.output import show
+from tortie.cli.output import show, table
 
 
 @click.group()
@@ -85,6 +85,40 @@ def status(output: str | None) -> None:
         _print(answer)
     if not answer["ready"]:
         raise SystemExit(1)
+
+
+@command.command()
+@click.argument("name", metavar="TABLE", required=False)
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")
+def dump(name: str | None, output: str | None) -> None:
+    """What this host's agent wants to be real: the rows of TABLE, or without it which tables there are.
+
+    ``workloads`` and ``kernel-routes`` are tables too: the workloads with their interfaces, and the routes that the kernel has.
+    """
+    from tortie.admin.client import AdminClient
+    from tortie.admin.fleet import own_socket
+
+    client = AdminClient(own_socket())
+    if name is None:
+        rows: list[dict[str, Any]] = client.call_sync("tables")
+    elif name == "workloads":
+        rows = client.call_sync("endpoints")
+    elif name == "kernel-routes":
+        rows = client.call_sync("routes")
+    else:
+        rows = client.call_sync("dump", name=name)
+    if output:
+        show(rows, output)
+    else:
+        table([{key.upper(): _cell(value) for key, value in row.items()} for row in rows])
+
+
+def _cell(value: Any) -> str:
+    whole: Any = value
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", whole).items()
+        return " ".join(f"{key}={_cell(item)}" for key, item in items if item not in ("", None, []))
+    return ",".join(map(str, cast("list[Any]", whole))) if isinstance(value, list) else str(whole)
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -44,8 +44,8 @@ RULES_POLL_SECONDS = 5.0
 SWEEP_SECONDS = 0.05
 """Flows of addresses that left are forgotten so soon after, for all of them at once: a look at conntrack takes the kernel
 10 ms however few they are. An address that comes back does not come before that."""
-_SETTLE_INLINE = 50
-"""More changed rows than this are converted off the event loop."""
+_INLINE_ROWS = 50
+"""More changed rows than this are converted and compared off the event loop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,6 @@ class LinuxDataplane:
         on_drift: Callable[[str], None] | None = None,
     ) -> None:
         self.on_drift = on_drift
-        self.problems: tuple[Problem, ...] = ()
-        """What an administrator should know, though everything was applied."""
         self._thread = KernelThread(namespace)
         self._sweeper = KernelThread(namespace)
         self._sweep: asyncio.TimerHandle | None = None
@@ -93,6 +91,7 @@ class LinuxDataplane:
         self._timers: list[asyncio.TimerHandle] = []
         self._first_seen: dict[RouteKey, float] = {}
         self._trouble: dict[str, TortieError] = {}
+        self._warnings: tuple[Problem, ...] = ()
         self._unheard: list[Event] = []
 
         nft: DeltaTracker[NftKey, NftValue] = DeltaTracker()
@@ -113,7 +112,6 @@ class LinuxDataplane:
         if self._kernel is not None:
             return
         kernel = await self._thread.run(_open)
-        self._kernel = kernel
         self._make_stages(kernel)
         self._drift = DriftWatch(
             links=self._links.links,
@@ -122,7 +120,12 @@ class LinuxDataplane:
             own_port=kernel.routes.netlink.port,
             owns=self._routes.owns,
         )
-        self._drift.learn(await self._thread.run(kernel.routes.links))
+        try:
+            self._drift.learn(await self._thread.run(kernel.routes.names))
+        except BaseException:
+            kernel.close()
+            raise
+        self._kernel = kernel
         asyncio.get_running_loop().add_reader(kernel.monitor.fileno(), self._hear)
 
     async def apply(self, flush: Flush) -> Applied:
@@ -136,9 +139,7 @@ class LinuxDataplane:
                 await self._read_everything()
                 self._later(RULES_POLL_SECONDS, self._poll_rules)
             changed = sum(len(delta.put) + len(delta.gone) for delta in flush.deltas)
-            if changed > _SETTLE_INLINE:
-                await self._thread.run(self._settle)
-            return await self._round()
+            return await self._round(many=changed > _INLINE_ROWS)
 
     async def resync(self) -> Applied:
         """After drift that `on_drift` told of: look at that. Else look at everything. Either way retry what failed."""
@@ -150,7 +151,7 @@ class LinuxDataplane:
                 await self._read_hinted(hints)
             else:
                 await self._read_everything()
-            return await self._round()
+            return await self._round(many=not hints)
 
     async def close(self) -> None:
         async with self._lock:
@@ -167,6 +168,17 @@ class LinuxDataplane:
                 asyncio.get_running_loop().remove_reader(kernel.monitor.fileno())
                 kernel.close()
             self._thread.close()
+
+    @property
+    def troubles(self) -> Mapping[str, TortieError]:
+        """What could not be read or looked after at the last try, by its name; tried again with the next round or refresh."""
+        return self._trouble
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What an administrator should know, though no row failed for it."""
+        troubles = (Problem("dataplane", what, str(error)) for what, error in self._trouble.items())
+        return (*self._warnings, *troubles)
 
     @property
     def kernel_writes(self) -> int:
@@ -217,12 +229,18 @@ class LinuxDataplane:
             for manager in stage.managers:
                 manager.settle()
 
-    async def _round(self) -> Applied:
-        """Removals backwards, then puts forwards. The rules change at once, between the routes that go and those that come."""
-        self._rows.clear()
+    def _begin(self) -> None:
         self._settle()
         for stage in self._stages:
             stage.reconciler.begin()
+
+    async def _round(self, *, many: bool) -> Applied:
+        """Removals backwards, then puts forwards. The rules change at once, between the routes that go and those that come."""
+        self._rows.clear()
+        if many:
+            await self._thread.run(self._begin)
+        else:
+            self._begin()
         for stage in reversed(self._stages):
             if stage is not self._nft_stage:
                 await stage.reconciler.remove()
@@ -247,7 +265,7 @@ class LinuxDataplane:
     # What is there
 
     async def _read_everything(self) -> None:
-        self._settle()
+        await self._thread.run(self._settle)
         for stage in self._stages:
             if stage is self._nft_stage and not await self._nft.disturbed():
                 continue
@@ -257,11 +275,18 @@ class LinuxDataplane:
     async def _read(self, stage: Stage) -> None:
         if stage is self._route_stage:
             await self._guarded("routes", self._read_routes)
+        elif stage is self._nft_stage:
+            await self._guarded("nft", self._read_rules)
         else:
             await self._guarded(stage.reconciler.name, stage.reconciler.read)
 
     async def _read_routes(self) -> None:
-        self._route_tracker.saw(self._hold_back(await self._routes.read()))
+        there = self._hold_back(await self._routes.read())
+        await self._thread.run(lambda: self._route_tracker.saw(there))
+
+    async def _read_rules(self) -> None:
+        there = await self._nft.read()
+        await self._thread.run(lambda: self._nft_tracker.saw(there))
 
     async def _read_hinted(self, hints: Hints) -> None:
         if hints.rules and await self._nft.disturbed():
@@ -299,13 +324,13 @@ class LinuxDataplane:
         kernel = self._kernel
         count = len(self._link_manager.interfaces)
         limit = await self._thread.run(lambda: kernel.routes.neighbour_limit(4) if kernel else None)
-        self.problems = ()
+        self._warnings = ()
         if limit is not None and limit < 2 * count:
             reason = (
                 f"the machine keeps at most {limit} neighbours, {count} workloads may need {2 * count}: "
                 "raise the sysctl net.ipv4.neigh.default.gc_thresh3"
             )
-            self.problems = (Problem("node", "gc_thresh3", reason),)
+            self._warnings = (Problem("node", "gc_thresh3", reason),)
 
     async def _guarded(self, what: str, work: Callable[[], object]) -> None:
         """A failure here must not stop the rest; the next round or refresh tries again."""
@@ -385,6 +410,7 @@ class LinuxDataplane:
         self._tell("refresh")
 
     def _tell(self, what: str) -> None:
+        self._drift.forget_unwanted()
         if self.on_drift is not None and self._drift.hints:
             self.on_drift(what)
 
