@@ -54,8 +54,9 @@ async def test_nothing_begins_after_it_was_called_off() -> None:
     recall.call_off()
     begun: list[int] = []
 
-    async def work() -> None:
+    async def work() -> str:
         begun.append(1)
+        return "done"
 
     assert await recall.wait(work()) is None
     assert begun == []

@@ -12,9 +12,8 @@ from tortie.ipam.allocator import Allocator, AssignRequest
 from tortie.kernel.pod_link import PodLink, SeenLink
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.resource import Metadata, Resource, ResourceKey
-from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT, WorkloadEndpointSpec
+from tortie.resources.workload_endpoint import NETWORK_ANNOTATION, WORKLOAD_ENDPOINT, WorkloadEndpointSpec
 from tortie.workloads.collect import Collector, collect_network
-from tortie.workloads.endpoint import NETWORK_ANNOTATION
 from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.locks import Locks
 from tortie.workloads.means import Means
