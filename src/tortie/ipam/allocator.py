@@ -187,6 +187,9 @@ class Allocator:
                 # A crash between handle and block left the promise alone.
                 await self.release_handle(request.handle)
                 continue
+            assert taking.stored is not None
+            really = dict(Counter(str(each.block) for each in held))
+            taking.stored = taking.stored.with_spec(msgspec.structs.replace(taking.stored.spec, block=really))
             with contextlib.suppress(_HandleInUse):
                 return await self._complete(request, taking, held)
         raise Conflict(str(handle_key(request.handle)))
