@@ -93,9 +93,13 @@ class DriftWatch:
         self.hints.routes[key] = None if event.gone else seen
         return True
 
-    def learn(self, links: Iterable[Link]) -> None:
-        """These interfaces are there."""
-        self._names.update((link.index, link.name) for link in links)
+    def learn(self, names: Mapping[int, str]) -> None:
+        """These interfaces are there, by index."""
+        self._names.update(names)
+
+    def forget_unwanted(self) -> None:
+        """An interface that vanished and is no workload's any more needs no look."""
+        self.hints.interfaces.intersection_update(self._wanted_interfaces())
 
     def take(self) -> Hints:
         """What was heard since the last time."""

@@ -28,6 +28,8 @@ IPV6_SWITCHES: Mapping[str, int] = {
 _PROXY_DELAY = "net/ipv4/neigh/{}/proxy_delay"
 """With the kernel's 0.8 s the first packet of a workload waits as long for proxy ARP."""
 _SCOPE_LINK = 253
+_FEW = 16
+"""So many interfaces are asked for one by one; more come in one dump of all."""
 
 GatewayState = Mapping[int, bool]
 """Whether an interface's link-local gateway address is still tentative; none: it has none."""
@@ -63,10 +65,19 @@ class LinkDriver:
         if not names:
             return {}
         found: dict[LinkKey, bool] = {}
-        gateways = self._gateways()
-        for link, switches in self._routes.links_with_switches():
-            if link.name not in names:
+        few = len(names) <= _FEW
+        asked = (
+            (self._routes.link_with_switches(name) for name in names)
+            if few
+            else self._routes.links_with_switches()
+        )
+        gateways: GatewayState = {} if few else self._gateways()
+        for one in asked:
+            if one is None or one[0].name not in names:
                 continue
+            link, switches = one
+            if few:
+                gateways = self._gateways(link.index)
             self.links[link.name] = link
             found[LinkKey(link.name, "up")] = link.up
             if not self._wrong_v4(link, switches):

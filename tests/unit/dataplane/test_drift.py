@@ -1,0 +1,114 @@
+"""What events say of drift, and what they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tortie.dataplane.linux.drift import DriftWatch
+from tortie.host.links import Link
+from tortie.host.routes import Route, RouteKey
+from tortie.kernel.monitor import Event, EventsLost, LinkEvent, RouteEvent
+from tortie.net.addresses import Prefix
+
+OWN, OTHER = 17, 18
+PREFIX = Prefix.parse("10.0.0.1/32")
+WANTED = Route(prefix=PREFIX, interface="cali1", scope="link", metric=1024)
+BLACKHOLE = Route(prefix=Prefix.parse("10.0.0.0/26"), kind="blackhole", protocol=80)
+THERE, LATER, NO = (True, False), (False, True), (False, False)
+
+
+def link(name: str = "cali1", index: int = 3, *, up: bool = True) -> Link:
+    return Link(name=name, index=index, up=up)
+
+
+@pytest.fixture
+def links() -> dict[str, Link]:
+    return {"cali1": link()}
+
+
+@pytest.fixture
+def watch(links: dict[str, Link]) -> DriftWatch:
+    def owns(route: Route, interface: str) -> bool:
+        return interface.startswith("cali") or (route.kind == "blackhole" and route.protocol == 80)
+
+    made = DriftWatch(
+        links=links,
+        wanted_interfaces=lambda: {"cali1", "cali2"},
+        wanted_routes={WANTED.key: WANTED, BLACKHOLE.key: BLACKHOLE},
+        own_port=OWN,
+        owns=owns,
+    )
+    made.learn({3: "cali1", 9: "eth0"})
+    return made
+
+
+def seen(watch: DriftWatch, *events: Event) -> tuple[tuple[bool, bool], set[str], set[RouteKey]]:
+    answer = watch.hear(events)
+    return answer, watch.hints.interfaces, set(watch.hints.routes)
+
+
+def test_what_we_know_already_is_no_drift(watch: DriftWatch) -> None:
+    assert seen(watch, LinkEvent(link())) == (NO, set(), set())
+    assert seen(watch, LinkEvent(link("eth0", 9, up=False))) == (NO, set(), set())
+    assert not watch.hints
+
+
+def test_an_interface_goes_down_comes_and_changes_its_index(watch: DriftWatch) -> None:
+    assert seen(watch, LinkEvent(link(up=False))) == (THERE, {"cali1"}, set())
+    assert watch.take().interfaces == {"cali1"}
+    assert not watch.hints
+    assert seen(watch, LinkEvent(link("cali2", 5))) == (THERE, {"cali2"}, set())
+    watch.take()
+    assert seen(watch, LinkEvent(link(index=7))) == (THERE, {"cali1"}, set())
+
+
+def test_one_that_vanishes_can_wait_for_its_endpoint(watch: DriftWatch) -> None:
+    assert seen(watch, LinkEvent(link(), gone=True)) == (LATER, {"cali1"}, set())
+    watch.hints.interfaces.add("cali9")
+    watch.forget_unwanted()
+    assert watch.hints.interfaces == {"cali1"}
+
+
+def test_one_that_is_renamed(watch: DriftWatch) -> None:
+    assert seen(watch, LinkEvent(link("elsewhere", 3))) == (THERE, {"cali1"}, set())
+    watch.take()
+    assert seen(watch, LinkEvent(link("cali2", 3))) == (THERE, {"cali2"}, set())
+
+
+def test_our_own_changes_of_routes_are_no_drift(watch: DriftWatch) -> None:
+    assert seen(watch, RouteEvent(WANTED, True, OWN)) == (NO, set(), set())
+
+
+def told(route: Route, ifindex: int) -> Route:
+    """As an event tells it: by index alone."""
+    return Route(
+        prefix=route.prefix,
+        kind=route.kind,
+        ifindex=ifindex,
+        scope=route.scope,
+        metric=route.metric,
+        protocol=route.protocol,
+    )
+
+
+def test_routes_that_others_changed(watch: DriftWatch) -> None:
+    assert seen(watch, RouteEvent(told(WANTED, 3), True, OTHER)) == (THERE, set(), {WANTED.key})
+    assert watch.hints.routes[WANTED.key] is None
+    # It came back as it should be: nothing to do any more.
+    assert seen(watch, RouteEvent(told(WANTED, 3), False, OTHER)) == (NO, set(), set())
+    assert seen(watch, RouteEvent(told(WANTED, 9), False, OTHER)) == (THERE, set(), {WANTED.key})
+    watch.take()
+    assert seen(watch, RouteEvent(told(BLACKHOLE, 0), True, 0)) == (THERE, set(), {BLACKHOLE.key})
+
+
+def test_routes_that_nobody_wants(watch: DriftWatch) -> None:
+    unwanted = Route(prefix=Prefix.parse("203.0.113.1/32"), ifindex=3)
+    assert seen(watch, RouteEvent(unwanted, False, OTHER)) == (THERE, set(), {unwanted.key})
+    watch.take()
+    foreign = Route(prefix=Prefix.parse("203.0.113.2/32"), ifindex=9)
+    assert seen(watch, RouteEvent(foreign, False, OTHER)) == (NO, set(), set())
+
+
+def test_lost_events(watch: DriftWatch) -> None:
+    assert seen(watch, EventsLost())[0] == THERE
+    assert watch.take().everything
