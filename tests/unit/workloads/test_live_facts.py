@@ -55,7 +55,7 @@ async def eventually(live: LiveFacts, wanted: dict[str, str] | None) -> None:
         return dict(found.metadata.labels) if found is not None else None
 
     async with asyncio.timeout(5):
-        while await labels() != wanted:
+        while await labels() != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
