@@ -15,7 +15,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tortie.kernel import netns
 PAIRS = 40
 PAIRS_AT_ONCE = 20
 AT_ONCE = 8
+WARM = 2
 DEBIAN = "/usr/lib/cni"
 
 
@@ -91,47 +91,49 @@ class Pair:
         self._ours = Plugin(str(node.bin_dir / "tortie"), ours, f"{node.bin_dir}:{DEBIAN}")
         self._theirs = Plugin(f"{DEBIAN}/ptp", {"name": "ptp", "type": "ptp", "ipam": ipam}, DEBIAN)
 
-    def round(self, names: list[str], *, ours_first: bool) -> dict[str, tuple[float, float]]:
-        """Each in half of the namespaces, all at once: for ADD and DEL, our milliseconds and theirs."""
+    def round(
+        self, namespaces: _Namespaces, count: int, *, ours_first: bool
+    ) -> dict[str, tuple[float, float]]:
+        """``count`` pods at once, each in a namespace made just before: for ADD and DEL, our milliseconds and theirs."""
         mine: dict[str, float] = {}
         other: dict[str, float] = {}
-        half = len(names) // 2
-        turns = [(self._ours, mine, names[:half]), (self._theirs, other, names[half:])]
-        for plugin, times, namespaces in turns if ours_first else turns[::-1]:
+        turns = [(self._ours, mine), (self._theirs, other)]
+        for plugin, times in turns if ours_first else turns[::-1]:
+            names = [namespaces.make() for _ in range(count)]
             for command in ("ADD", "DEL"):
-                times[command] = plugin.call(command, namespaces)
+                times[command] = plugin.call(command, names)
         return {command: (mine[command], other[command]) for command in ("ADD", "DEL")}
 
 
-@contextlib.contextmanager
-def _namespaces(count: int) -> Iterator[list[str]]:
-    names = [f"tt-bench-{secrets.token_hex(6)}" for _ in range(count)]
-    for name in names:
+class _Namespaces:
+    """Network namespaces, removed together at the end: while the kernel clears some away, everything else waits."""
+
+    def __init__(self) -> None:
+        self._made: list[str] = []
+
+    def make(self) -> str:
+        name = f"tt-bench-{secrets.token_hex(6)}"
         netns.create(name)
-    try:
-        yield names
-    finally:
-        for name in names:
+        self._made.append(name)
+        return name
+
+    def remove(self) -> None:
+        for name in self._made:
             netns.delete(name)
-
-
-def _remove(names: list[str]) -> None:
-    for name in names:
-        netns.delete(name)
+        self._made.clear()
 
 
 def measure(node: Node, directory: Path, datastore: str) -> list[Figure]:
     pair = Pair(node, directory)
     figures: list[Figure] = []
     for count, pairs in ((1, PAIRS), (AT_ONCE, PAIRS_AT_ONCE)):
-        warm = 2
-        # All namespaces are made before and removed after: while the kernel clears some away, everything else waits.
-        with _namespaces(2 * count * (warm + pairs)) as names:
-            step = 2 * count
+        namespaces = _Namespaces()
+        try:
             rounds = [
-                pair.round(names[start : start + step], ours_first=bool(start // step % 2))
-                for start in range(0, len(names), step)
-            ][warm:]
+                pair.round(namespaces, count, ours_first=bool(number % 2)) for number in range(WARM + pairs)
+            ][WARM:]
+        finally:
+            namespaces.remove()
         for command, target in (("ADD", 0.6), ("DEL", 0.3)):
             ratio = interval([a / b for a, b in (found[command] for found in rounds)])
             mine = statistics.median(found[command][0] for found in rounds)
@@ -161,24 +163,17 @@ async def run() -> list[Figure]:
 
 def _one(datastore: str) -> list[Figure]:
     directory = Path(tempfile.mkdtemp(prefix="tt-"))
-    made: list[str] = []
-
-    def namespace() -> str:
-        name = f"tt-bench-{secrets.token_hex(6)}"
-        netns.create(name)
-        made.append(name)
-        return name
-
+    namespaces = _Namespaces()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stack.callback(_remove, made)
+        stack.callback(namespaces.remove)
         url = ""
         if datastore == "etcd":
             server = SocketEtcd(directory)
             stack.callback(server.kill)
             server.start()
             url = server.url
-        node = Node(directory, namespace, datastore=url, whole=True)
+        node = Node(directory, namespaces.make, datastore=url, whole=True)
         stack.callback(node.close)
         node.prepare("10.65.0.0/16")
         node.start()
