@@ -34,6 +34,8 @@ PROGRESS_SECONDS = 5.0
 """A watch under which nothing changes hears at least this often how far the datastore has come."""
 
 GROUP_JOBS = 128
+GATHER_SECONDS = 0.005
+"""Watches are told of writes so long after the first of them, of all at once: not in the midst of an ADD that makes several."""
 GROUP_SECONDS = 0.004
 """Bounds of one gathered transaction, so that other processes get their turn."""
 
@@ -83,6 +85,8 @@ class Worker(threading.Thread):
         self._data_version = 0
         self._next_look = 0.0
         self._wrote = False
+        self._tell_at: float | None = None
+        """When the waiting watches are told of what was written."""
         self._spare: sqlite3.Connection | None = None
         self._ended = False
         self._retry_seconds = FIRST_RETRY_SECONDS
@@ -172,7 +176,8 @@ class Worker(threading.Thread):
     def _idle_milliseconds(self) -> float | None:
         if self._db is None:
             return None
-        return max(0.0, (self._next_look - time.monotonic()) * 1000)
+        due = self._next_look if self._tell_at is None else min(self._next_look, self._tell_at)
+        return max(0.0, (due - time.monotonic()) * 1000)
 
     def _take_jobs(self) -> None:
         while self._jobs:
@@ -298,6 +303,10 @@ class Worker(threading.Thread):
                 if data_version != self._data_version or self._wrote:
                     self._data_version = data_version
                     self._wrote = False
+                    if self._tell_at is None:
+                        self._tell_at = now + GATHER_SECONDS
+                if self._tell_at is not None and now >= self._tell_at:
+                    self._tell_at = None
                     self._tell_waits()
             if now >= self._next_look:
                 deaf = bool(self._waits) and (self._notice is None or self._notice.fileno() < 0)
