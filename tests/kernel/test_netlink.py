@@ -408,7 +408,7 @@ def test_the_sockets_are_the_ports_that_drivers_speak_to(namespace: str) -> None
         ConntrackSocket(namespace) as conntrack,
     ):
         ports: tuple[api.Routing, api.Rules, api.Flows] = (routes, nft, conntrack)
-        assert [link.name for link in ports[0].links()] == ["lo"]
+        assert list(ports[0].names().values()) == ["lo"]
         assert ports[1].read() == {}
         assert ports[2].count() == 0
     with RouteMonitor(namespace) as monitor:

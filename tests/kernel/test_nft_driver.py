@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,11 +54,15 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
-async def driver(netns: Callable[[], str]) -> AsyncIterator[NftDriver]:
-    thread = KernelThread(netns())
-    made = NftDriver(await thread.run(NftSocket), thread)
-    yield made
-    made.socket.close()
+def socket(netns: Callable[[], str]) -> Iterator[NftSocket]:
+    with NftSocket(netns()) as made:
+        yield made
+
+
+@pytest.fixture
+def driver(socket: NftSocket) -> Iterator[NftDriver]:
+    thread = KernelThread()
+    yield NftDriver(socket, thread)
     thread.close()
 
 
@@ -199,7 +203,7 @@ async def test_one_bad_element_among_many(driver: NftDriver) -> None:
     assert good.keys() <= there.keys()
 
 
-async def test_an_element_changes_its_verdict(driver: NftDriver) -> None:
+async def test_an_element_changes_its_verdict(driver: NftDriver, socket: NftSocket) -> None:
     assert not await put(driver, {**frame(SettingsRow()), **chains(1)})
     element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
     for verdict in (Verdict("return"), DROP, Verdict("goto", "good0"), Verdict("return")):
@@ -210,7 +214,7 @@ async def test_an_element_changes_its_verdict(driver: NftDriver) -> None:
     batch = Batch("tortie")
     batch.delete_elements(SetKey("ip", names.TO_MAP), spec, {element: None})
     batch.put_elements(SetKey("ip", names.TO_MAP), spec, {element: ACCEPT})
-    assert driver.socket.commit(batch) is None
+    assert socket.commit(batch) is None
     assert await driver.disturbed()
     assert not await put(driver, {element: DROP})
     assert (await driver.read())[element] == DROP
@@ -229,13 +233,13 @@ async def test_chains_that_refer_to_each_other_go_together(driver: NftDriver) ->
     assert not wanted.keys() & (await driver.read()).keys()
 
 
-async def test_a_hundred_thousand_elements(driver: NftDriver) -> None:
+async def test_a_hundred_thousand_elements(driver: NftDriver, socket: NftSocket) -> None:
     addresses: dict[NftKey, NftValue] = {
         ElementKey("ip", "many", (0x0A000000 + number).to_bytes(4, "big")): None for number in range(100_000)
     }
     spec: dict[NftKey, NftValue] = {SetKey("ip", "many"): Set(("ipv4_addr",))}
     assert not await put(driver, {**frame(SettingsRow()), **spec, **addresses})
-    batches = driver.socket.batches
+    batches = socket.batches
     assert batches == 1, "one batch, however large"
     assert not (await driver.apply({}, frozenset(list(addresses)[:1]))).failed
     assert len([key for key in await driver.read() if isinstance(key, ElementKey)]) == 99_999

@@ -17,19 +17,36 @@ from tortie.host.routes import Route
 from tortie.kernel.monitor import Event
 from tortie.kernel.netlink import Request
 from tortie.kernel.nft import Batch, Refused
-from tortie.net.addresses import Address
+from tortie.net.addresses import Address, Interface
 
 
 class Routing(Protocol):
-    """Links, addresses and routes of a namespace."""
+    """Links, addresses and routes of a namespace. What is asked for by name or index is None where there is none."""
 
-    def links(self) -> list[Link]: ...
+    @property
+    def port(self) -> int:
+        """Events name it as the cause of what was changed through this port."""
+        ...
+
+    def names(self) -> dict[int, str]:
+        """Every interface's name by its index."""
+        ...
 
     def link(self, name: str) -> Link | None: ...
 
-    def names(self) -> dict[int, str]: ...
+    def link_with_switches(self, name: str) -> tuple[Link, dict[str, int]] | None: ...
 
-    def addresses(self, index: int = 0) -> list[LinkAddress]: ...
+    def links_with_switches(self) -> list[tuple[Link, dict[str, int]]]: ...
+
+    def set_link(self, index: int, *, subject: str = "", up: bool | None = None) -> None: ...
+
+    def addresses(self, index: int = 0, *, version: int = 0) -> list[LinkAddress]: ...
+
+    def add_address(
+        self, index: int, address: Interface, *, scope: int = 0, no_dad: bool = False
+    ) -> None: ...
+
+    def delete_address(self, index: int, address: Interface) -> bool: ...
 
     def routes(
         self,
@@ -40,6 +57,8 @@ class Routing(Protocol):
         ifindex: int = 0,
         names: Mapping[int, str] | None = None,
     ) -> list[Route]: ...
+
+    def neighbour_limit(self, version: int) -> int | None: ...
 
     def batch(self, requests: Sequence[Request]) -> Mapping[int, KernelError]:
         """Do many things in order; one that fails does not stop the next. Returns what failed, by position."""

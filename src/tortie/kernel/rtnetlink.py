@@ -37,6 +37,11 @@ class RouteSocket:
     def close(self) -> None:
         self.netlink.close()
 
+    @property
+    def port(self) -> int:
+        """Events name it as the cause of what was changed through this socket."""
+        return self.netlink.port
+
     def batch(self, requests: Sequence[nl.Request]) -> Mapping[int, KernelError]:
         """Do many things in order; returns what failed, by position."""
         return self.netlink.batch(requests)
@@ -117,9 +122,9 @@ class RouteSocket:
 
     # Addresses
 
-    def addresses(self, index: int = 0) -> list[LinkAddress]:
-        """Addresses of one interface, or of all."""
-        found = self.netlink.dump(codec.dump_addresses(0, index))
+    def addresses(self, index: int = 0, *, version: int = 0) -> list[LinkAddress]:
+        """Addresses of one interface, or of all; of one IP version, or of both."""
+        found = self.netlink.dump(codec.dump_addresses(version, index))
         return [codec.decode_address(message.body) for message in found if message.kind == codec.NEW_ADDRESS]
 
     def add_address(self, index: int, address: Interface, *, scope: int = 0, no_dad: bool = False) -> None:

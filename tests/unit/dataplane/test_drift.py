@@ -62,6 +62,15 @@ def test_an_interface_goes_down_comes_and_changes_its_index(watch: DriftWatch) -
     assert seen(watch, LinkEvent(link(index=7))) == (THERE, {"cali1"}, set())
 
 
+def test_only_how_it_is_in_the_end_counts(watch: DriftWatch) -> None:
+    assert seen(watch, LinkEvent(link(up=False)), LinkEvent(link())) == (NO, set(), set())
+    assert seen(watch, LinkEvent(link("cali2", 5)), LinkEvent(link("cali2", 5), gone=True)) == (
+        LATER,
+        {"cali2"},
+        set(),
+    )
+
+
 def test_one_that_vanishes_can_wait_for_its_endpoint(watch: DriftWatch) -> None:
     assert seen(watch, LinkEvent(link(), gone=True)) == (LATER, {"cali1"}, set())
     watch.hints.interfaces.add("cali9")

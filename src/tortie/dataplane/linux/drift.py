@@ -50,7 +50,11 @@ class DriftWatch:
         An interface that vanishes is, as a rule, followed by its endpoint.
         """
         now, later = False, False
+        events = list(events)
+        last = {event.link.index: event for event in events if isinstance(event, LinkEvent)}
         for event in events:
+            if isinstance(event, LinkEvent) and last[event.link.index] is not event:
+                continue  # it was so for a moment; what counts is how it is
             if isinstance(event, EventsLost):
                 self.hints.everything = now = True
             elif isinstance(event, LinkEvent):

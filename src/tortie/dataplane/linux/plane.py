@@ -117,7 +117,7 @@ class LinuxDataplane:
             links=self._links.links,
             wanted_interfaces=lambda: self._link_manager.interfaces,
             wanted_routes=self._route_tracker.wanted,
-            own_port=kernel.routes.netlink.port,
+            own_port=kernel.routes.port,
             owns=self._routes.owns,
         )
         try:

@@ -12,9 +12,8 @@ from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.managers.links import LinkKey
 from tortie.errors import KernelError, TortieError
 from tortie.host.links import Link
-from tortie.kernel import rtnetlink_codec as codec
 from tortie.kernel import sysctl
-from tortie.kernel.rtnetlink import RouteSocket
+from tortie.kernel.api import Routing
 from tortie.net.addresses import Interface
 
 GATEWAY_V6 = Interface.parse("fe80::ecee:eeff:feee:eeee/64")
@@ -41,7 +40,7 @@ class LinkDriver:
     name: ClassVar[str] = "links"
 
     def __init__(
-        self, routes: RouteSocket, thread: KernelThread, wanted: Callable[[], Iterable[LinkKey]]
+        self, routes: Routing, thread: KernelThread, wanted: Callable[[], Iterable[LinkKey]]
     ) -> None:
         self.writes = 0
         self.links: dict[str, Link] = {}
@@ -90,10 +89,7 @@ class LinkDriver:
         return found
 
     def _gateways(self, index: int = 0) -> GatewayState:
-        found = self._routes.netlink.dump(codec.dump_addresses(6, index))
-        decoded = (
-            codec.decode_address(message.body) for message in found if message.kind == codec.NEW_ADDRESS
-        )
+        decoded = self._routes.addresses(index, version=6)
         return {a.index: a.tentative for a in decoded if a.interface.address == GATEWAY_V6.address}
 
     def _apply(self, put: Mapping[LinkKey, bool]) -> Outcome:
@@ -153,8 +149,7 @@ class LinkDriver:
         if tentative:
             self._routes.delete_address(link.index, GATEWAY_V6)
             self.writes += 1
-        request = codec.new_address(link.index, GATEWAY_V6, subject=link.name, scope=_SCOPE_LINK, no_dad=True)
-        self._routes.netlink.request(request)
+        self._routes.add_address(link.index, GATEWAY_V6, scope=_SCOPE_LINK, no_dad=True)
         self.writes += 1
 
     def _write(self, path: str, value: str) -> None:

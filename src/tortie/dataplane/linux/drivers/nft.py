@@ -24,7 +24,8 @@ from tortie.host.nft import (
     TableKey,
     Verdict,
 )
-from tortie.kernel.nft import Batch, NftSocket, Refused
+from tortie.kernel.api import Rules
+from tortie.kernel.nft import Batch, Refused
 
 _ROUNDS = 12
 """So often a batch is sent again without what the kernel named, before the culprit is sought by halves."""
@@ -56,8 +57,8 @@ class NftDriver:
 
     name: ClassVar[str] = "nft"
 
-    def __init__(self, socket: NftSocket, thread: KernelThread) -> None:
-        self.socket = socket
+    def __init__(self, rules: Rules, thread: KernelThread) -> None:
+        self._rules = rules
         self._thread = thread
         self._specs: dict[SetKey, Set] = {}
         self._verdicts: dict[ElementKey, Verdict] = {}
@@ -78,14 +79,14 @@ class NftDriver:
     async def disturbed(self) -> bool:
         """Whether anybody else has changed any table since we last read or wrote."""
         return await self._thread.run(
-            lambda: bool(self._stale) or self.socket.generation() != self._generation
+            lambda: bool(self._stale) or self._rules.generation() != self._generation
         )
 
     def _read(self) -> dict[NftKey, NftValue]:
         while True:
-            generation = self.socket.generation()
-            found = self.socket.read()
-            if self.socket.generation() == generation:
+            generation = self._rules.generation()
+            found = self._rules.read()
+            if self._rules.generation() == generation:
                 break
         tables = [value for value in found.values() if isinstance(value, Table)]
         self._stale = {
@@ -121,7 +122,7 @@ class NftDriver:
 
     def _commit(self, todo: _Todo) -> tuple[Batch, Refused | None]:
         batch = self._compose(todo)
-        refused = self.socket.commit(batch)
+        refused = self._rules.commit(batch)
         if refused is None and batch.requests:
             self._generation += 1
             self._note(todo)

@@ -11,7 +11,7 @@ from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.managers.node import FORWARD_V4, FORWARD_V6, NOT_STRICT, REVERSE_PATH
 from tortie.errors import KernelError, TortieError
 from tortie.kernel import sysctl
-from tortie.kernel.rtnetlink import RouteSocket
+from tortie.kernel.api import Routing
 
 _STRICT, _LOOSE = "1", "2"
 
@@ -21,7 +21,7 @@ class NodeDriver:
 
     name: ClassVar[str] = "node"
 
-    def __init__(self, routes: RouteSocket, thread: KernelThread) -> None:
+    def __init__(self, routes: Routing, thread: KernelThread) -> None:
         self.writes = 0
         self._routes = routes
         self._thread = thread

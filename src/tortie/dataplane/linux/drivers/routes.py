@@ -22,8 +22,7 @@ from tortie.host.routes import (
 )
 from tortie.kernel import netlink as nl
 from tortie.kernel import rtnetlink_codec as codec
-from tortie.kernel.conntrack import ConntrackSocket
-from tortie.kernel.rtnetlink import RouteSocket
+from tortie.kernel.api import Flows, Routing
 from tortie.net.addresses import Address
 
 _GONE = (errno.ESRCH, errno.ENODEV)
@@ -40,8 +39,8 @@ class RouteDriver:
 
     def __init__(
         self,
-        routes: RouteSocket,
-        conntrack: ConntrackSocket,
+        routes: Routing,
+        conntrack: Flows,
         thread: KernelThread,
         settings: Callable[[], SettingsRow],
     ) -> None:
@@ -61,7 +60,7 @@ class RouteDriver:
     @property
     def port(self) -> int:
         """By this the kernel's events tell our own changes."""
-        return self._routes.netlink.port
+        return self._routes.port
 
     @property
     def known(self) -> Mapping[RouteKey, Route]:
