@@ -31,8 +31,10 @@ SLICE_UPDATES = 16
 """How many updates are folded between two looks at the clock."""
 MOST_WAIT_SECONDS = 0.1
 """A flush waits no longer than this for the intake to become empty."""
-DRIFT_SECONDS = 0.02
+DRIFT_SECONDS = 0.001
 """Netlink tells of drift in many events; they are gathered for this long."""
+DRIFT_INTERVAL_SECONDS = 0.02
+"""Drift is repaired no more often."""
 REFRESH = "refresh"
 CALCULATION_TIMEOUT_SECONDS = 30.0
 DATAPLANE_TIMEOUT_SECONDS = 90.0
@@ -83,6 +85,7 @@ class Pipeline:
         self._unapplied: Flush | None = None
         self._drift: set[str] = set()
         self._drift_at: float | None = None
+        self._repaired_at = float("-inf")
         self._retry_at: float | None = None
         self._refresh_at: float | None = None
         self._backoff = Backoff(first_seconds=0.1, most_seconds=10.0)
@@ -107,7 +110,8 @@ class Pipeline:
         """Someone changed what is ours in the kernel; ``what`` names the sort of thing."""
         self._drift.add(what)
         if self._drift_at is None:
-            self._drift_at = self._clock.monotonic() + DRIFT_SECONDS
+            earliest = self._repaired_at + DRIFT_INTERVAL_SECONDS
+            self._drift_at = max(self._clock.monotonic() + DRIFT_SECONDS, earliest)
             self._wake.set()
 
     def waiting_because(self, reason: str) -> None:
@@ -266,6 +270,7 @@ class Pipeline:
         self._drift_at = None
         if self.first_applied.is_set():
             await self._resync(why)
+            self._repaired_at = self._clock.monotonic()
 
     async def _resync(self, why: str) -> None:
         self._metrics.refreshes.labels(why).inc()
