@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tortie.aio.checkpoints import checkpoint
 from tortie.errors import KernelError, NamespaceGone
 from tortie.host.links import Link, LinkAddress, Neighbour
 from tortie.host.routes import PROTOCOL_BOOT, Route
@@ -98,9 +97,16 @@ class SeenLink:
 class PodLinks(Protocol):
     """Wires of pods in the kernel. ``namespace`` is a descriptor of the pod's. Raises `KernelError`, `NamespaceGone`."""
 
-    async def connect(self, wanted: PodLink, namespace: int) -> None:
-        """Make the pair, in place of one whose host end has that name, and set up the pod's end: addresses, routes,
-        switches. When it fails half way, `remove_inside` finds what there is."""
+    def exists(self, host_name: str) -> bool:
+        """Whether there is such an interface on the node. Never waits."""
+        ...
+
+    async def create(self, wanted: PodLink, namespace: int) -> None:
+        """Make the pair, in place of one whose host end has that name. Needs only names, MAC and MTU of ``wanted``."""
+        ...
+
+    async def configure(self, wanted: PodLink, namespace: int) -> None:
+        """Set up the pod's end: MAC, switches, addresses, routes."""
         ...
 
     async def remove(self, host_name: str) -> bool:
@@ -128,9 +134,12 @@ class LinuxPodLinks:
         self._host_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pod-link")
         self._removers = ThreadPoolExecutor(max_workers=_REMOVERS, thread_name_prefix="pod-link-remove")
 
-    async def connect(self, wanted: PodLink, namespace: int) -> None:
+    def exists(self, host_name: str) -> bool:
+        return self._host_index(host_name) != 0
+
+    async def create(self, wanted: PodLink, namespace: int) -> None:
         try:
-            await self._on_host(lambda: self._connect(wanted, namespace))
+            await self._on_host(lambda: self._create(wanted, namespace))
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -138,7 +147,10 @@ class LinuxPodLinks:
                 raise KernelError(
                     errno.EEXIST, "make the interface", f"{wanted.pod_name} in the pod's network namespace"
                 ) from error
-            await self._on_host(lambda: self._connect(wanted, namespace))
+            await self._on_host(lambda: self._create(wanted, namespace))
+
+    async def configure(self, wanted: PodLink, namespace: int) -> None:
+        await self._on_host(lambda: self._configure(wanted, namespace))
 
     async def remove(self, host_name: str) -> bool:
         return await self._remove(None, host_name)
@@ -185,11 +197,12 @@ class LinuxPodLinks:
             route for v in (4, 6) for route in self._host.routes(v, ifindex=link.index, names=names)
         )
 
-    def _connect(self, wanted: PodLink, namespace: int) -> None:
+    def _create(self, wanted: PodLink, namespace: int) -> None:
         near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=wanted.mtu, up=True)
         far = codec.VethEnd(name=wanted.pod_name, mac=wanted.mac, mtu=wanted.mtu, namespace=namespace)
         self._host.create_veth(near, far)
-        checkpoint("add.created")
+
+    def _configure(self, wanted: PodLink, namespace: int) -> None:
         if 6 in wanted.versions():
             # Before the pod's end goes up, or the gateway's address is tentative for a second.
             sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
@@ -282,7 +295,7 @@ def _configure(wanted: PodLink) -> None:
         raise KernelError(errno.ENODEV, "find the interface", f"{wanted.pod_name} in the pod") from error
     for name, value in wanted.switches().items():
         sysctl.ensure(name, value)
-    requests = [codec.set_link(index, subject=wanted.pod_name, up=True)]
+    requests = [codec.set_link(index, subject=wanted.pod_name, mac=wanted.mac, up=True)]
     for address in wanted.addresses:
         carried = Interface(address, address.prefix.length)
         requests.append(codec.new_address(index, carried, subject=wanted.pod_name, no_dad=True))

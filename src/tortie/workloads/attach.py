@@ -1,7 +1,7 @@
 """ADD: an interface that works, with an address of its own, or nothing at all.
 
-What does not depend on each other runs side by side: the wire is made while the datastore learns of the endpoint and the
-dataplane does the node's part. See `checkpoints` for the steps.
+What does not depend on each other runs side by side: the wire is made while IPAM decides, and the pod's end is set up while
+the datastore learns of the endpoint and the dataplane does the node's part. See `checkpoints` for the steps.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tortie.kernel.pod_link import HOST_MAC
 from tortie.net.addresses import Interface
 from tortie.observe import log
 from tortie.resources.resource import ResourceKey, Revision
-from tortie.workloads.addresses import AddressSource, Assigned, source_of
+from tortie.workloads.addresses import Assigned, source_of
 from tortie.workloads.endpoint import attributes_of, build_endpoint, profiles_of
-from tortie.workloads.facts import Facts, read_facts
+from tortie.workloads.facts import Facts, read_facts, require_ready
 from tortie.workloads.means import Delegate, Means, passing
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes, read_wishes
@@ -48,16 +48,9 @@ async def attach(
 
     Raises `TortieError`; then nothing is left but what the datastore kept us from giving back, and a DEL does that.
     """
-    source = source_of(means.allocator, sandbox, request, delegate)
-    facts = await read_facts(means, sandbox)
-    wishes = read_wishes(
-        request.config,
-        request.args,
-        pod=facts.pod.metadata.annotations if facts.pod else {},
-        namespace=facts.namespace.metadata.annotations if facts.namespace else {},
-    )
-    checkpoint("add.read")
-    work = _Attachment(means, sandbox, request, netns, facts, wishes, source, recall)
+    await require_ready(means)
+    checkpoint("add.ready")
+    work = _Attachment(means, sandbox, request, netns, delegate, recall)
     try:
         return await work.run()
     except BaseException as error:
@@ -75,43 +68,40 @@ class _Attachment:
         sandbox: Sandbox,
         request: Request,
         netns: int,
-        facts: Facts,
-        wishes: Wishes,
-        source: AddressSource,
+        delegate: Delegate,
         recall: Recall,
     ) -> None:
         self.means = means
         self.sandbox = sandbox
-        self.source = source
+        self._source = source_of(means.allocator, sandbox, request, delegate)
         self._request = request
         self._netns = netns
-        self._facts = facts
-        self._wishes = wishes
         self._recall = recall
+        self._makes_link = False
+        self._takes_addresses = False
         self._link = dataclasses.replace(
             sandbox.wire,
-            mac=wishes.mac or sandbox.wire.mac,
             mtu=request.config.mtu or means.mtu(),
             forwarding=request.config.container_settings.allow_ip_forwarding,
         )
 
     async def run(self) -> Result:
         means, sandbox = self.means, self.sandbox
-        profiles = profiles_of(sandbox, self._facts.pod)
-        assigned, _ = await both(
-            passing(self._assign(), "add.assigned"), passing(means.profiles.ensure(profiles), "add.profiles")
-        )
+        if means.links.exists(sandbox.host_name):
+            # An ADD before this one: it is replaced once we know that we can.
+            facts, wishes, assigned = await self._prepare()
+            await self._create()
+        else:
+            (facts, wishes, assigned), _ = await both(self._prepare(), self._create())
         self._go_on()
-        self._link = dataclasses.replace(self._link, addresses=assigned.addresses)
+        self._link = dataclasses.replace(
+            self._link, addresses=assigned.addresses, mac=wishes.mac or self._link.mac
+        )
         endpoint = build_endpoint(
-            sandbox,
-            addresses=assigned.addresses,
-            mac=self._link.mac,
-            wishes=self._wishes,
-            pod=self._facts.pod,
+            sandbox, addresses=assigned.addresses, mac=self._link.mac, wishes=wishes, pod=facts.pod
         )
         _, revision = await both(
-            passing(means.links.connect(self._link, self._netns), "add.connected"),
+            passing(means.links.configure(self._link, self._netns), "add.configured"),
             passing(means.register.publish(endpoint), "add.published"),
         )
         await self._realised(endpoint.key, revision)
@@ -120,20 +110,39 @@ class _Attachment:
 
     async def undo(self) -> None:
         """In the order of DEL: nobody may get an address that still leads here."""
-        await self.means.links.remove_inside(self._link, self._netns)
-        checkpoint("add.undo-link")
-        await self.means.register.withdraw(self.sandbox.endpoint, self.sandbox.container_id)
-        checkpoint("add.undo-endpoint")
-        await self.source.release()
-        checkpoint("add.undo-addresses")
+        if self._makes_link:
+            await self.means.links.remove_inside(self._link, self._netns)
+            checkpoint("add.undo-link")
+        if self._takes_addresses:
+            await self.means.register.withdraw(self.sandbox.endpoint, self.sandbox.container_id)
+            checkpoint("add.undo-endpoint")
+            await self._source.release()
+            checkpoint("add.undo-addresses")
 
-    async def _assign(self) -> Assigned:
+    async def _create(self) -> None:
+        self._makes_link = True
+        await self.means.links.create(self._link, self._netns)
+        checkpoint("add.created")
+
+    async def _prepare(self) -> tuple[Facts, Wishes, Assigned]:
+        """Who the pod is, what it asks for, and its addresses."""
+        facts = await read_facts(self.means, self.sandbox)
+        wishes = read_wishes(
+            self._request.config,
+            self._request.args,
+            pod=facts.pod.metadata.annotations if facts.pod else {},
+            namespace=facts.namespace.metadata.annotations if facts.namespace else {},
+        )
+        checkpoint("add.read")
+        await self.means.profiles.ensure(profiles_of(self.sandbox, facts.pod))
+        checkpoint("add.profiles")
         now = datetime.datetime.now(datetime.UTC)
-        timestamp = now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
-        attributes = attributes_of(self.sandbox, timestamp)
-        namespace = self._facts.namespace
-        labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
-        return await self.source.assign(self._wishes, attributes, labels)
+        attributes = attributes_of(self.sandbox, now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC"))
+        labels: Mapping[str, str] = facts.namespace.metadata.labels if facts.namespace is not None else {}
+        self._takes_addresses = True
+        assigned = await self._source.assign(wishes, attributes, labels)
+        checkpoint("add.assigned")
+        return facts, wishes, assigned
 
     async def _realised(self, key: ResourceKey, revision: Revision) -> None:
         """Wait, unless the configuration says not to, and no longer than the runtime wants the container."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 ADD = (
     "add.accepted",
+    "add.ready",
+    "add.created",
     "add.read",
     "add.profiles",
     "add.assigned",
-    "add.created",
-    "add.connected",
+    "add.configured",
     "add.published",
     "add.realised",
     "add.done",

@@ -28,8 +28,7 @@ class Facts:
 
 
 async def read_facts(means: Means, sandbox: Sandbox) -> Facts:
-    """Raises `StoreUnavailable`, also while ``datastoreReady`` is false."""
-    await require_ready(means)
+    """Raises `StoreError`."""
     if not sandbox.pod:
         return Facts()
     try:
