@@ -169,6 +169,18 @@ async def test_endpoint_to_host_action(
     assert heard(world.node, node, a.namespace, own, tcp=True) is not None
 
 
+async def test_the_nodes_loopback_is_not_a_workloads(world: World, plane: LinuxDataplane) -> None:
+    a = world.pod(1)
+    await applied(plane, world.flush(a, settings=RETURN))
+    loopback = Address.parse("127.0.0.2")
+    world.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1", where=a.namespace)
+    world.run("ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local", where=a.namespace)
+    world.run("ip", "route", "add", "127.0.0.2/32", "via", "169.254.1.1", "dev", "eth0", where=a.namespace)
+    assert heard(a.namespace, a.v4, world.node, loopback, seconds=NOTHING) is None
+    assert world.dropped("the node's loopback") > 0
+    assert heard(a.namespace, a.v4, world.node, NODE_V4) is not None
+
+
 async def test_a_stray_tcp_packet_is_answered_with_a_reset(world: World, plane: LinuxDataplane) -> None:
     a = world.pod(1)
     await applied(plane, world.flush(a, settings=RETURN))

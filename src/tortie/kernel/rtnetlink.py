@@ -18,6 +18,8 @@ from tortie.kernel.netns import Namespace, open_netlink
 from tortie.kernel.rtnetlink_codec import VethEnd
 from tortie.net.addresses import Interface
 
+_NO_ROUTES = (errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
+"""The table holds nothing yet, or the kernel runs without that IP version."""
 _GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL)
 
 
@@ -151,7 +153,7 @@ class RouteSocket:
         try:
             found = self.netlink.dump(request)
         except KernelError as error:
-            if error.errno == errno.ENOENT:  # the table asked for holds nothing yet
+            if error.errno in _NO_ROUTES:
                 return []
             raise
         decoded = (

@@ -34,6 +34,9 @@ from tortie.host.nft import (
 from tortie.net.addresses import Address
 
 _ICMPV6 = 58
+_LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
+_DESTINATION_TRANSLATED = 1 << 5
+"""IPS_DST_NAT of ``linux/netfilter/nf_conntrack_common.h``."""
 _LINK_LOCAL = Address.parse("fe80::").packed
 _LINK_LOCAL_MASK = b"\xff\xc0" + bytes(14)
 _MULTICAST_LISTENER = (130, 132)
@@ -136,7 +139,12 @@ def _dispatch(direction: str, verdict_map: str) -> list[Rule]:
 
 def _workload_to_host(family: Family, settings: SettingsRow) -> list[Rule]:
     rules: list[Rule] = []
-    if family == "ip6":
+    if family == "ip":
+        # With route_localnet, which lets translated ports reach the loopback, a pod could name it as well.
+        loopback = (m.destination("ip"), Mask(_LOOPBACK_MASK, bytes(4)), Compare("eq", _LOOPBACK))
+        untranslated = m.ct_status_without(_DESTINATION_TRANSLATED)
+        rules.append(m.rule(loopback, untranslated, m.counted(DROP), comment="the node's loopback"))
+    else:
         rules.extend(
             m.rule(_icmpv6(*kinds), ACCEPT, comment="neighbour discovery, multicast listeners")
             for kinds in (_MULTICAST_LISTENER, _DISCOVERY)

@@ -34,6 +34,11 @@ def ct_state(states: int) -> tuple[Expression, ...]:
     return Ct("state"), Mask(_host_order(states), _NOTHING), Compare("neq", _NOTHING)
 
 
+def ct_status_without(status: int) -> tuple[Expression, ...]:
+    """The flow has none of these bits in its status."""
+    return Ct("status"), Mask(_host_order(status), _NOTHING), Compare("eq", _NOTHING)
+
+
 def interface(direction: str, prefix: str) -> tuple[Expression, ...]:
     """The interface's name begins so. ``direction`` is ``iifname`` or ``oifname``."""
     return Meta("iifname" if direction == "iifname" else "oifname"), Compare("eq", prefix.encode())
