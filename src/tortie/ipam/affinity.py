@@ -161,13 +161,13 @@ async def _release_once(
             await store.delete(affinity.key, revision=affinity.revision)
         return Given.RELEASED
     empty = is_empty(block.spec)
-    if only_empty and not empty:
+    in_use = only_empty and not empty
+    if in_use or (sequence is not None and block.spec.sequence_number != sequence):
         if affinity is not None and affinity.spec.state == PENDING_DELETION:
+            # Our own mark, or one that somebody left who died: the block stays, so it must be routed.
             confirmed = msgspec.structs.replace(affinity.spec, state=CONFIRMED)
             await store.update(affinity.with_spec(confirmed))
-        return Given.IN_USE
-    if sequence is not None and block.spec.sequence_number != sequence:
-        return Given.CHANGED
+        return Given.IN_USE if in_use else Given.CHANGED
     if affinity is not None and affinity.spec.state != PENDING_DELETION:
         leaving = msgspec.structs.replace(affinity.spec, state=PENDING_DELETION)
         affinity = await store.update(affinity.with_spec(leaving))

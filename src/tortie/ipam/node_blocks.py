@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from tortie.aio.tasks import Group
 from tortie.datastore.store import Store
+from tortie.errors import InvalidResource
 from tortie.ipam.affinity import Claims, Given, clear_idle, is_idle, release_affinity
 from tortie.ipam.blocks import is_empty, owner
 from tortie.ipam.pool_state import is_terminating
@@ -137,7 +138,11 @@ class NodeBlocks:
                 if given is Given.RELEASED:
                     writer.known = None
                     continue
-            block = await self._claims.adopt(affinity, cidr)
+            try:
+                block = await self._claims.adopt(affinity, cidr)
+            except InvalidResource:
+                owned += 1  # nobody can read it, so nobody can use it: `ipam check` tells
+                continue
             if block is None:
                 continue
             owned += 1
