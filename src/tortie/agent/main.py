@@ -16,7 +16,7 @@ from tortie.agent.http import HttpThread, Response
 from tortie.agent.node import Node
 from tortie.agent.operations import Operations
 from tortie.agent.refresh import ProcessSettings, RestartNeeded
-from tortie.aio.tasks import supervise
+from tortie.aio.tasks import Group, supervise
 from tortie.datastore.open import chosen_url
 from tortie.errors import TortieError, UsageError
 from tortie.observe import log
@@ -41,15 +41,21 @@ async def run(config: AgentConfig) -> int:
         task = asyncio.ensure_future(agent.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, agent.stop)
         try:
             await task
-        except asyncio.CancelledError:
+        except Stopped:
             logger.info("stopped; routes, rules and interfaces stay")
             return 0
         except RestartNeeded as reason:
             logger.info("ending to be started anew", reason=str(reason))
             return process.RESTART_EXIT_CODE
+        except TortieError as error:
+            logger.error("ending", reason=str(error))
+            raise
+        except Exception:
+            logger.exception("ending by a defect; the service manager starts the agent again")
+            raise
         finally:
             await agent.close()
     return 1
@@ -63,6 +69,10 @@ def _make_directories(config: AgentConfig) -> None:
             raise UsageError(f"cannot make the directory {directory}: {error.strerror}") from None
 
 
+class Stopped(Exception):
+    """The agent was asked to end, and has answered what it had accepted."""
+
+
 class Agent:
     """One run of the agent."""
 
@@ -74,6 +84,9 @@ class Agent:
         self._http = HttpThread()
         self._url = chosen_url(config.datastore, config=config.file)
         self._operations = Operations(node=config.node, datastore=self._url, health=self._health)
+        self._stopping = asyncio.Event()
+        self._work = Group(1, lambda name, error: None)  # the loop that waits for it hears of its error
+        self._cni: asyncio.Task[None] | None = None
         self._gate = Gate(lambda: "; ".join(self._health.readiness().reasons))
         self._node = Node(
             config,
@@ -93,14 +106,35 @@ class Agent:
         await supervise(
             {
                 "admin": admin.run,
-                "cni": CNIServer(self._config.paths.cni_socket, self._gate, on_served=self._served).run,
+                "cni": self._serve_cni,
+                "end": self._end,
                 "watchdog": lambda: process.watch_loop(self._metrics),
                 "node": self._node.run,
             }
         )
 
+    def stop(self) -> None:
+        """End soon: answer what runtimes have asked, while the dataplane still works, then everything else."""
+        self._stopping.set()
+
+    async def _serve_cni(self) -> None:
+        server = CNIServer(self._config.paths.cni_socket, self._gate, on_served=self._served)
+        self._cni = self._work.start("cni", server.run())
+        await asyncio.wait({self._cni})
+        if not self._cni.cancelled():
+            await self._cni
+        await asyncio.Event().wait()
+
+    async def _end(self) -> None:
+        await self._stopping.wait()
+        if self._cni is not None:
+            self._cni.cancel()
+            await asyncio.wait({self._cni})
+        raise Stopped
+
     async def close(self) -> None:
         """Let go of everything that is ours alone; what is in the kernel stays."""
+        await self._work.close(grace_seconds=0)
         self._operations.close()
         await self._node.close()
         await self._http.close()
