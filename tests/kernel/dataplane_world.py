@@ -131,6 +131,11 @@ class World:
             inside.replace_route(Route(prefix=Prefix.parse("0.0.0.0/0"), gateway=GATEWAY_V4, ifindex=index))
             inside.replace_route(Route(prefix=Prefix.parse("::/0"), gateway=GATEWAY_V6, ifindex=index))
 
+    def is_running(self, pod: Pod) -> bool:
+        """Whether the pod's end of its wire is ready to send."""
+        with RouteSocket(pod.namespace) as inside:
+            return inside.need_link("eth0").running
+
     def flush(
         self,
         *pods: Pod,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 import struct
@@ -21,6 +22,7 @@ from tests.kernel.dataplane_world import (
     World,
     applied,
     default_ipsets,
+    eventually,
     heard,
     started,
 )
@@ -72,8 +74,15 @@ async def test_pods_nodes_and_the_outside_reach_each_other(
 async def test_the_first_packet_waits_for_no_proxy_delay(world: World, plane: LinuxDataplane) -> None:
     a, b = world.pod(1), world.pod(2)
     await applied(plane, world.flush(a, b, settings=RETURN))
+    # The kernel may take a second to open a new veth's queue, which is not what we look at here.
+    await eventually(
+        lambda: all(
+            world.kernel.need_link(pod.interface).running and world.is_running(pod) for pod in (a, b)
+        ),
+        wait=asyncio.sleep,
+    )
     for one, other in ((a.v4, b.v4), (a.v6, b.v6)):
-        assert heard(a.namespace, one, b.namespace, other, seconds=0.4) is not None
+        assert heard(a.namespace, one, b.namespace, other, seconds=0.5) is not None
 
 
 @pytest.mark.parametrize("version", [4, 6])
