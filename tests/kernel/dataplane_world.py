@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,17 +212,21 @@ def heard(
     destination: str,
     destination_address: Address,
     *,
-    seconds: float = 2.0,
+    seconds: float = 5.0,
     tcp: bool = False,
+    once: bool = False,
 ) -> tuple[str, int] | None:
-    """Send a datagram (``tcp``: a connection) from one namespace to another; who it comes from, or None when nothing comes."""
+    """Send a datagram (``tcp``: a connection) from one namespace to another; who it comes from, or None when nothing comes.
+
+    It is sent again every 0.1 s, since a new veth loses what it is given before its queue is open, but for ``once``.
+    """
     family = socket.AF_INET if source_address.version == 4 else socket.AF_INET6
     kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
 
     def listen() -> socket.socket:
         listener = socket.socket(family, kind)
         listener.bind((str(destination_address), 0))
-        listener.settimeout(seconds)
+        listener.settimeout(seconds if tcp or once else 0.1)
         if tcp:
             listener.listen()
         return listener
@@ -231,27 +236,30 @@ def heard(
         sender.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND: a spoofer binds to what is not his
         if family == socket.AF_INET6:
             sender.setsockopt(socket.IPPROTO_IPV6, 78, 1)
-        sender.settimeout(seconds)
         sender.bind((str(source_address), 0))
-        if tcp:
-            sender.setblocking(False)
+        sender.setblocking(not tcp)
         sender.connect_ex((str(destination_address), listener.getsockname()[1]))
-        if not tcp:
-            sender.send(b"hello")
         return sender
 
     listener = netns.run(destination, listen)
     sender = netns.run(source, send)
+    deadline = time.monotonic() + seconds
     with listener, sender:
-        try:
-            if tcp:
-                accepted, peer = listener.accept()
-                accepted.close()
-            else:
-                _, peer = listener.recvfrom(100)
-        except TimeoutError:
-            return None
-        return str(peer[0]), int(peer[1])
+        while True:
+            if not tcp:
+                with suppress(OSError):  # an ICMP error of the datagram before
+                    sender.send(b"hello")
+            try:
+                if tcp:
+                    accepted, peer = listener.accept()
+                    accepted.close()
+                else:
+                    _, peer = listener.recvfrom(100)
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    return None
+                continue
+            return str(peer[0]), int(peer[1])
 
 
 async def eventually(
