@@ -177,8 +177,7 @@ class LinuxDataplane:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What an administrator should know, though no row failed for it."""
-        troubles = (Problem("dataplane", what, str(error)) for what, error in self._trouble.items())
-        return (*self._warnings, *troubles)
+        return self._warnings
 
     @property
     def kernel_writes(self) -> int:
