@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import datetime
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import Recall, both
@@ -17,13 +18,14 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
+from tortie.errors import TortieError
 from tortie.kernel.pod_link import HOST_MAC
 from tortie.net.addresses import Interface
 from tortie.observe import log
-from tortie.resources.resource import ResourceKey, Revision
+from tortie.resources.resource import Resource, ResourceKey, Revision
 from tortie.workloads.addresses import Assigned, source_of
 from tortie.workloads.endpoint import attributes_of, build_endpoint, profiles_of
-from tortie.workloads.facts import Facts, read_facts, require_ready
+from tortie.workloads.facts import read_namespace, read_pod, require_ready
 from tortie.workloads.means import Delegate, Means, passing
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes, read_wishes
@@ -59,6 +61,18 @@ async def attach(
         raise
 
 
+class _Refused(NamedTuple):
+    """No addresses, and why: of no account if it was only guessed what to ask for."""
+
+    error: TortieError
+
+
+class _Prepared(NamedTuple):
+    pod: Resource[Any] | None
+    wishes: Wishes
+    assigned: Assigned
+
+
 class _Attachment:
     """One ADD under way: what it has done so far."""
 
@@ -89,16 +103,17 @@ class _Attachment:
         means, sandbox = self.means, self.sandbox
         if means.links.exists(sandbox.host_name):
             # An ADD before this one: it is replaced once we know that we can.
-            facts, wishes, assigned = await self._prepare()
+            prepared = await self._prepare(guess=False)
             await self._create()
         else:
-            (facts, wishes, assigned), _ = await both(self._prepare(), self._create())
+            prepared, _ = await both(self._prepare(guess=True), self._create())
         self._go_on()
+        pod, wishes, assigned = prepared
         self._link = dataclasses.replace(
             self._link, addresses=assigned.addresses, mac=wishes.mac or self._link.mac
         )
         endpoint = build_endpoint(
-            sandbox, addresses=assigned.addresses, mac=self._link.mac, wishes=wishes, pod=facts.pod
+            sandbox, addresses=assigned.addresses, mac=self._link.mac, wishes=wishes, pod=pod
         )
         _, revision = await both(
             passing(means.links.configure(self._link, self._netns), "add.configured"),
@@ -124,25 +139,54 @@ class _Attachment:
         await self.means.links.create(self._link, self._netns)
         checkpoint("add.created")
 
-    async def _prepare(self) -> tuple[Facts, Wishes, Assigned]:
-        """Who the pod is, what it asks for, and its addresses."""
-        facts = await read_facts(self.means, self.sandbox)
-        wishes = read_wishes(
+    async def _prepare(self, *, guess: bool) -> _Prepared:
+        """Who the pod is, what it asks for, and its addresses.
+
+        ``guess``: ask for addresses while the pod is being read, as if it had no wishes of its own. Few have: then what
+        was guessed goes back, and what is wished for comes.
+        """
+        namespace = await read_namespace(self.means, self.sandbox)
+        guessed = self._wishes(None, namespace)
+        first: Assigned | _Refused | None = None
+        if guess and self._request.config.ipam.is_built_in and not guessed.addresses:
+            pod, first = await both(self._read_pod(), self._try_assign(guessed, namespace))
+        else:
+            pod = await self._read_pod()
+        wishes = self._wishes(pod, namespace)
+        await self.means.profiles.ensure(profiles_of(self.sandbox, pod))
+        checkpoint("add.profiles")
+        if first is None or wishes.of_addresses != guessed.of_addresses:
+            if isinstance(first, Assigned):
+                await self._source.release()
+            first = await self._try_assign(wishes, namespace)
+        if isinstance(first, _Refused):
+            raise first.error
+        return _Prepared(pod, wishes, first)
+
+    def _wishes(self, pod: Resource[Any] | None, namespace: Resource[Any] | None) -> Wishes:
+        return read_wishes(
             self._request.config,
             self._request.args,
-            pod=facts.pod.metadata.annotations if facts.pod else {},
-            namespace=facts.namespace.metadata.annotations if facts.namespace else {},
+            pod=pod.metadata.annotations if pod is not None else {},
+            namespace=namespace.metadata.annotations if namespace is not None else {},
         )
+
+    async def _read_pod(self) -> Resource[Any] | None:
+        pod = await read_pod(self.means, self.sandbox)
         checkpoint("add.read")
-        await self.means.profiles.ensure(profiles_of(self.sandbox, facts.pod))
-        checkpoint("add.profiles")
+        return pod
+
+    async def _try_assign(self, wishes: Wishes, namespace: Resource[Any] | None) -> Assigned | _Refused:
         now = datetime.datetime.now(datetime.UTC)
         attributes = attributes_of(self.sandbox, now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC"))
-        labels: Mapping[str, str] = facts.namespace.metadata.labels if facts.namespace is not None else {}
+        labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
         self._takes_addresses = True
-        assigned = await self._source.assign(wishes, attributes, labels)
+        try:
+            assigned = await self._source.assign(wishes, attributes, labels)
+        except TortieError as error:
+            return _Refused(error)
         checkpoint("add.assigned")
-        return facts, wishes, assigned
+        return assigned
 
     async def _realised(self, key: ResourceKey, revision: Revision) -> None:
         """Wait, unless the configuration says not to, and no longer than the runtime wants the container."""

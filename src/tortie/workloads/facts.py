@@ -1,8 +1,7 @@
-"""What the datastore says of a sandbox before anything is done: read all at once."""
+"""What the datastore says of a sandbox, and whether it may be changed now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from tortie.cni.errors import CNIError, Code
@@ -19,23 +18,21 @@ from tortie.workloads.sandbox import Sandbox
 _CLUSTER = ResourceKey(CLUSTER_INFORMATION, "default")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """None: not stored. A pod that nobody stored still gets a network."""
-
-    pod: Resource[Any] | None = None
-    namespace: Resource[Any] | None = None
-
-
-async def read_facts(means: Means, sandbox: Sandbox) -> Facts:
-    """Raises `StoreError`."""
+async def read_pod(means: Means, sandbox: Sandbox) -> Resource[Any] | None:
+    """None: no pod is named, or nobody stored it; it gets a network all the same. Raises `StoreError`."""
     if not sandbox.pod:
-        return Facts()
+        return None
     try:
-        pod = await means.store.get(ResourceKey(POD, sandbox.pod, sandbox.namespace))
+        return await means.store.get(ResourceKey(POD, sandbox.pod, sandbox.namespace))
     except NotFound:
-        pod = None
-    return Facts(pod=pod, namespace=await means.live.get(ResourceKey(NAMESPACE, sandbox.namespace)))
+        return None
+
+
+async def read_namespace(means: Means, sandbox: Sandbox) -> Resource[Any] | None:
+    """As `read_pod`, of the pod's namespace."""
+    if not sandbox.pod:
+        return None
+    return await means.live.get(ResourceKey(NAMESPACE, sandbox.namespace))
 
 
 async def require_ready(means: Means) -> None:
