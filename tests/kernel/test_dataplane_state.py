@@ -124,6 +124,24 @@ async def test_the_nodes_and_the_interfaces_switches(world: World, plane: LinuxD
     ]
 
 
+async def test_asymmetric_paths_and_learned_default_routes_are_kept(
+    world: World, plane: LinuxDataplane
+) -> None:
+    strict, advertisements = "net.ipv4.conf.all.rp_filter", "net.ipv6.conf.eth0.accept_ra"
+    for name in (strict, advertisements):
+        world.run("sysctl", "-qw", f"{name}=1")
+    await applied(plane, world.flush(settings=dataclasses.replace(RETURN, ip_forwarding=False)))
+    assert world.run("sysctl", "-n", strict, advertisements).split() == ["1", "1"]
+    assert world.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "0"
+    await applied(plane, world.flush(settings=RETURN))
+    # Loose; and a node that forwards still listens to its router.
+    assert world.run("sysctl", "-n", strict, advertisements).split() == ["2", "2"]
+    assert world.run("sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding").split() == [
+        "1",
+        "1",
+    ]
+
+
 async def test_an_unchanged_state_writes_nothing(world: World, plane: LinuxDataplane) -> None:
     pods = [world.pod(number) for number in range(1, 6)]
     flush = world.flush(*pods, settings=RETURN, routes=blocks(), ipsets=default_ipsets())

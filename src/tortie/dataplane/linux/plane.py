@@ -280,7 +280,9 @@ class LinuxDataplane:
             await self._guarded(stage.reconciler.name, stage.reconciler.read)
 
     async def _read_routes(self) -> None:
-        there = self._hold_back(await self._routes.read())
+        routes = await self._routes.read()
+        self._first_seen = {key: since for key, since in self._first_seen.items() if key in routes}
+        there = self._hold_back(routes)
         await self._thread.run(lambda: self._route_tracker.saw(there))
 
     async def _read_rules(self) -> None:
