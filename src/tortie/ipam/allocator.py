@@ -10,31 +10,33 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from tortie.aio.checkpoints import checkpoint
 from tortie.aio.tasks import Group, supervise
 from tortie.datastore.store import Store
-from tortie.errors import AddressesExhausted, Conflict, NotFound, TortieError
-from tortie.ipam import handles
-from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, ordinals_of, owner
-from tortie.ipam.handles import ATTEMPTS, retry_delays
+from tortie.errors import AddressesExhausted, Conflict, TortieError
+from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, owner
+from tortie.ipam.handles import ATTEMPTS
 from tortie.ipam.leaks import describe
 from tortie.ipam.live_terms import LiveTerms
 from tortie.ipam.node_blocks import NodeBlocks, Room, Search
 from tortie.ipam.pools import complete_deletions
-from tortie.ipam.records import Handle, block_prefixes, find_block, find_handle
-from tortie.ipam.terms import Pool, Terms, Use, read_terms
+from tortie.ipam.records import Handle, find_handle
+from tortie.ipam.release import Releases
+from tortie.ipam.requests import Assigned, Assignment, AssignRequest, Release
+from tortie.ipam.terms import Pool, Terms, read_terms
 from tortie.ipam.writer import BlockGone, BlockWriter, Change, HandleMoved, Made, Stale
-from tortie.net.addresses import Address, Interface, Prefix, Version
+from tortie.net.addresses import Address, Prefix, Version
 from tortie.observe.clock import SYSTEM, Clock
 from tortie.resources.allocation_block import AllocationBlockSpec
 from tortie.resources.ipam_handle import IPAMHandleSpec, handle_key
 from tortie.resources.resource import Resource
+
+__all__ = ["Allocator", "AssignRequest", "Assigned", "Assignment", "Release"]
 
 T = TypeVar("T")
 
@@ -42,57 +44,6 @@ WRITES_AT_ONCE = 64
 """Blocks that are written at the same time, at most."""
 
 TIDY_SECONDS = 90
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssignRequest:
-    """``ipv4`` and ``ipv6`` are numbers of addresses; None is one if there is a pool for it. ``ipv4_pools`` and
-    ``ipv6_pools`` are names or CIDRs, and empty for every pool that selects the node and the namespace. ``max_blocks``
-    lowers the node's limit of blocks a family; 0 leaves it."""
-
-    handle: str
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
-    ipv4: int | None = 1
-    ipv6: int | None = 0
-    ipv4_pools: tuple[str, ...] = ()
-    ipv6_pools: tuple[str, ...] = ()
-    max_blocks: int = 0
-    use: Use = "Workload"
-    namespace_labels: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-class Assigned(NamedTuple):
-    """An address, the block it lies in, and the name of its pool (empty for one whose pool is gone)."""
-
-    address: Address
-    block: Prefix
-    pool: str
-
-    @property
-    def interface(self) -> Interface:
-        """As Calico's library returns it, with the block's length; a pod's interface gets /32 or /128."""
-        return Interface(self.address, self.block.length)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a request got: everything it asked for. Iterates over the bare addresses, IPv4 first."""
-
-    addresses: tuple[Assigned, ...]
-
-    def __iter__(self) -> Iterator[Address]:
-        return iter(each.address for each in self.addresses)
-
-    def __len__(self) -> int:
-        return len(self.addresses)
-
-
-class Release(NamedTuple):
-    """An address to be given back, if ``handle`` has it (None: whoever has) under ``sequence`` (None: whichever)."""
-
-    address: Address
-    handle: str | None = None
-    sequence: int | None = None
 
 
 class _HandleInUse(Exception):
@@ -132,8 +83,7 @@ class Allocator:
         self._writes = Group(WRITES_AT_ONCE, lambda name, error: None)  # each error goes to those who wait
         self._blocks = NodeBlocks(store, node, self._writes, clock)
         self._live = LiveTerms(store, node)
-        self._abandoned: dict[str, BlockWriter] = {}
-        """Handles whose request was cancelled while a write of theirs was under way."""
+        self._releases = Releases(store, self._blocks, self._terms)
         self._left_a_terminating_pool = asyncio.Event()
 
     @property
@@ -176,13 +126,13 @@ class Allocator:
         leaves no second address. Raises `AddressesExhausted` with the reasons and `StoreError`; after the latter
         `release_handle` gives back whatever was taken.
         """
-        await self._settle(request.handle)
+        await self._releases.settle(request.handle)
         for _ in range(ATTEMPTS):
             taking = _Taking(request.handle, request.attributes)
             with contextlib.suppress(_HandleInUse):
                 return await self._assign(request, taking)
             taking.stored = await find_handle(self.store, request.handle)
-            held = await self._held_by(taking.stored)
+            held = await self._releases.held_by(taking.stored)
             if not held:
                 # A crash between handle and block left the promise alone.
                 await self.release_handle(request.handle)
@@ -323,15 +273,8 @@ class Allocator:
         try:
             return await writer.apply(change)
         except asyncio.CancelledError:
-            self._abandoned[handle] = writer
+            self._releases.abandoned[handle] = writer
             raise
-
-    async def _settle(self, handle: str) -> None:
-        """Wait for what a cancelled request under this handle may still write."""
-        writer = self._abandoned.get(handle)
-        if writer is not None:
-            await writer.settled()
-            self._abandoned.pop(handle, None)
 
     async def assign_address(self, address: Address, handle: str, attributes: Mapping[str, str]) -> Assigned:
         """This very address. It must lie in a pool that is enabled; reservations and selectors do not matter.
@@ -385,134 +328,15 @@ class Allocator:
 
     async def release_handle(self, handle: str) -> tuple[Address, ...]:
         """Give back all that the handle has, and the handle. Unknown handles have nothing."""
-        await self._settle(handle)
-        released: list[Address] = []
-        delays = retry_delays()
-        for _ in range(ATTEMPTS):
-            found = await find_handle(self.store, handle)
-            if found is None:
-                break
-            blocks = [Prefix.parse(text) for text in found.spec.block]
-            try:
-                for cidr in blocks[:-1]:
-                    released += await self._release_in(
-                        cidr, lambda _, edit: Made(edit.release_handle(handle))
-                    )
-                    checkpoint("ipam.released")
-                if blocks:
-                    released += await self._release_last(blocks[-1], handle, found)
-                else:
-                    await self.store.delete(found.key, revision=found.revision)
-            except NotFound:
-                break
-            except (Conflict, HandleMoved):
-                await asyncio.sleep(delays.next_seconds())
-                continue
-            break
-        else:
-            raise Conflict(str(handle_key(handle)))
-        return tuple(released)
-
-    async def _release_last(self, cidr: Prefix, handle: str, found: Handle) -> list[Address]:
-        """From this block, and the handle with it."""
-        gone = False
-
-        def give_back(_: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
-            nonlocal gone
-            gone = True
-            return Made(edit.release_handle(handle), gone=found)
-
-        released = await self._release_in(cidr, give_back)
-        if not gone:
-            await self.store.delete(found.key, revision=found.revision)
-        return released
-
-    async def _release_in(self, cidr: Prefix, change: Change[list[int]]) -> list[Address]:
-        """A block that is gone has nothing to give back."""
-        writer = self._blocks.writer(cidr)
-
-        def certainly(block: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
-            made = change(block, edit)
-            if not made.result and not writer.fresh:
-                raise Stale  # what we remember may be older than what is to be released
-            return made
-
-        writer.cooldown_seconds = (await self._terms()).configuration.ip_cooldown_seconds
-        try:
-            return [address_at(cidr, ordinal) for ordinal in (await writer.apply(certainly)).result]
-        except BlockGone:
-            return []
+        return await self._releases.release_handle(handle)
 
     async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
         """Give back addresses; says of each why not, or None. What lies in no block is free."""
-        answers: dict[Address, Refusal | None] = {}
-        by_block: dict[Prefix, list[Release]] = {}
-        for each in wanted:
-            cidr = await self._block_of(each.address)
-            if cidr is None:
-                answers[each.address] = Refusal.FREE
-            else:
-                by_block.setdefault(cidr, []).append(each)
-        for cidr, releases in by_block.items():
-            answers.update(await self._release_from(cidr, releases))
-        return answers
-
-    async def _release_from(self, cidr: Prefix, releases: list[Release]) -> dict[Address, Refusal | None]:
-        answers: dict[Address, Refusal | None] = {}
-        gone: Counter[str] = Counter()
-
-        def give_back(_: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
-            answers.clear()
-            gone.clear()
-            done: list[int] = []
-            for address, handle, sequence in releases:
-                ordinal = address.value - cidr.value
-                who = edit.holder(ordinal)
-                answers[address] = refusal = edit.release(ordinal, handle=handle, sequence=sequence)
-                if refusal is None:
-                    done.append(ordinal)
-                    if who is not None and who.handle is not None:
-                        gone[who.handle] += 1
-            return Made(done)
-
-        await self._release_in(cidr, give_back)
-        checkpoint("ipam.released")
-        for handle, count in gone.items():
-            await handles.decrement(self.store, handle, cidr, count)
-        return answers or dict.fromkeys((each.address for each in releases), Refusal.FREE)
-
-    async def _block_of(self, address: Address) -> Prefix | None:
-        pool = (await self._terms()).pool_of(address)
-        if pool is not None:
-            cidr = address.prefix.supernet(max(pool.block_length, pool.cidr.length))
-            if await find_block(self.store, cidr) is not None:
-                return cidr
-        existing = await block_prefixes(self.store)
-        return next((cidr for cidr in existing if cidr.holds(address)), None)
+        return await self._releases.release(wanted)
 
     async def by_handle(self, handle: str) -> tuple[Address, ...]:
         """What the handle has, in order."""
-        return tuple(each.address for each in await self._held(handle))
-
-    async def _held(self, handle: str) -> list[Assigned]:
-        await self._settle(handle)
-        return await self._held_by(await find_handle(self.store, handle))
-
-    async def _held_by(self, found: Handle | None) -> list[Assigned]:
-        if found is None:
-            return []
-        terms = await self._terms()
-        held: list[Assigned] = []
-        for text in found.spec.block:
-            cidr = Prefix.parse(text)
-            block = await find_block(self.store, cidr)
-            if block is not None:
-                pool = terms.pool_of(cidr)
-                name = pool.name if pool is not None else ""
-                held += [
-                    Assigned(address_at(cidr, o), cidr, name) for o in ordinals_of(block.spec, found.key.name)
-                ]
-        return sorted(held)
+        return tuple(each.address for each in await self._releases.held(handle))
 
     async def tunnel_address(self, handle: str, type: str, *, version: Version = 4) -> Address:
         """The node's address for a tunnel: the one it has, or a new one when its pool is gone or none was given.
@@ -520,7 +344,7 @@ class Allocator:
         ``type`` is Calico's word for it, such as ``vxlanTunnelAddress``.
         """
         terms = await read_terms(self.store, self.node)
-        for each in await self._held(handle):
+        for each in await self._releases.held(handle):
             pool = terms.pool_of(each.address)
             if pool is not None and not pool.spec.disabled and not pool.terminating:
                 return each.address

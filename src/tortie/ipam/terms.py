@@ -6,6 +6,7 @@ keeps them up to date from watches instead (`tortie.ipam.live_terms`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -193,9 +194,14 @@ def make_terms(
 
 async def read_terms(store: Store, node: str) -> Terms:
     """As they stand now. A tool that is no node gives an empty name."""
-    return make_terms(
-        configuration=await find(store, CONFIGURATION_KEY),
-        pools=await resources(store, IP_POOL),
-        reservations=await resources(store, IP_RESERVATION),
-        node=await find(store, ResourceKey(NODE, node)) if node else None,
+    configuration, pools, reservations, labelled = await asyncio.gather(
+        find(store, CONFIGURATION_KEY),
+        resources(store, IP_POOL),
+        resources(store, IP_RESERVATION),
+        _node(store, node),
     )
+    return make_terms(configuration=configuration, pools=pools, reservations=reservations, node=labelled)
+
+
+async def _node(store: Store, name: str) -> Resource[Any] | None:
+    return await find(store, ResourceKey(NODE, name)) if name else None

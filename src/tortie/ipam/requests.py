@@ -1,0 +1,61 @@
+"""What is asked of IPAM, and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tortie.ipam.terms import Use
+from tortie.net.addresses import Address, Interface, Prefix
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssignRequest:
+    """``ipv4`` and ``ipv6`` are numbers of addresses; None is one if there is a pool for it. ``ipv4_pools`` and
+    ``ipv6_pools`` are names or CIDRs, and empty for every pool that selects the node and the namespace. ``max_blocks``
+    lowers the node's limit of blocks a family; 0 leaves it."""
+
+    handle: str
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    ipv4: int | None = 1
+    ipv6: int | None = 0
+    ipv4_pools: tuple[str, ...] = ()
+    ipv6_pools: tuple[str, ...] = ()
+    max_blocks: int = 0
+    use: Use = "Workload"
+    namespace_labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Assigned(NamedTuple):
+    """An address, the block it lies in, and the name of its pool (empty for one whose pool is gone)."""
+
+    address: Address
+    block: Prefix
+    pool: str
+
+    @property
+    def interface(self) -> Interface:
+        """As Calico's library returns it, with the block's length; a pod's interface gets /32 or /128."""
+        return Interface(self.address, self.block.length)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a request got: everything it asked for. Iterates over the bare addresses, IPv4 first."""
+
+    addresses: tuple[Assigned, ...]
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(each.address for each in self.addresses)
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+class Release(NamedTuple):
+    """An address to be given back, if ``handle`` has it (None: whoever has) under ``sequence`` (None: whichever)."""
+
+    address: Address
+    handle: str | None = None
+    sequence: int | None = None
