@@ -81,8 +81,11 @@ class NodeBlocks:
     def own_room(self, search: Search, terms: Terms) -> BlockWriter | None:
         """One of our blocks that probably has room. Asks nobody."""
         for writer in self._own[search.version]:
-            if search.covers(writer.cidr) and writer.room(terms.reserved(writer.cidr)) > 0:
-                return writer
+            # Most are full: the cheap question first.
+            if writer.room(()) > 0 and search.covers(writer.cidr):
+                reserved = terms.reserved(writer.cidr)
+                if not reserved or writer.room(reserved) > 0:
+                    return writer
         return None
 
     def forget(self, writer: BlockWriter) -> None:
