@@ -231,12 +231,28 @@ def _with_store(url: str, work: Callable[[Any], Awaitable[T]]) -> T:
 
 def _pairs(option: str, text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, (piece.strip() for piece in _split(text))):
         key, equals, value = part.partition("=")
         if not key or not equals:
             raise UsageError(f"{option} {part!r} is no pair: write KEY=VALUE,KEY=VALUE")
         found[key.strip()] = value.strip()
     return found
+
+
+def _split(text: str) -> list[str]:
+    """At the commas, but for those inside a JSON value: ``a=["x","y"],b=z`` has two pieces."""
+    pieces, depth, quoted, start = list[str](), 0, False, 0
+    for place, char in enumerate(text):
+        if char == '"' and depth:
+            quoted = not quoted
+        elif not quoted and char in "[{":
+            depth += 1
+        elif not quoted and char in "]}":
+            depth -= 1
+        elif char == "," and depth <= 0:
+            pieces.append(text[start:place])
+            start = place + 1
+    return [*pieces, text[start:]]
 
 
 def _ports(text: str) -> list[tuple[str, str, int]]:

@@ -23,6 +23,8 @@ from tortie.resources.pod import POD
 from tortie.resources.resource import Kind, ResourceKey
 from tortie.resources.service_account import SERVICE_ACCOUNT
 
+_MOST_FILE_NAME = 255
+
 
 class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A pod as ``tortie lab pod add`` takes it. ``ports`` are (name, protocol, number)."""
@@ -75,11 +77,17 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
     findings = registry.info(POD).validate(pod)
     if findings:
         raise findings[0]
+    sandbox = topology.pod_netns(request.namespace, request.name)
+    for file in (path.name, sandbox):
+        if len(file.encode()) > _MOST_FILE_NAME:
+            raise UsageError(
+                f"pod {request.namespace}/{request.name}: the name is {len(file.encode()) - _MOST_FILE_NAME} characters "
+                f"too long for a lab, which keeps a file of that name"
+            )
     if path.exists():
         raise AlreadyExists(f"pod {request.namespace}/{request.name}")
     await _ensure(store, NAMESPACE, request.namespace)
     await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
-    sandbox = topology.pod_netns(request.namespace, request.name)
     made = LabPod(
         namespace=request.namespace,
         name=request.name,
