@@ -23,7 +23,8 @@ from tortie.resources.pod import POD
 from tortie.resources.resource import Kind, ResourceKey
 from tortie.resources.service_account import SERVICE_ACCOUNT
 
-_MOST_FILE_NAME = 255
+_MOST_FILE_NAME = 250
+"""255 bytes, less a suffix for a file that is being written."""
 
 
 class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +85,6 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
                 f"pod {request.namespace}/{request.name}: the name is {len(file.encode()) - _MOST_FILE_NAME} characters "
                 f"too long for a lab, which keeps a file of that name"
             )
-    if path.exists():
-        raise AlreadyExists(f"pod {request.namespace}/{request.name}")
-    await _ensure(store, NAMESPACE, request.namespace)
-    await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
     made = LabPod(
         namespace=request.namespace,
         name=request.name,
@@ -95,9 +92,10 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
         netns=sandbox,
         container_id=secrets.token_hex(32),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, made)
+    _claim(path, made)
     try:
+        await _ensure(store, NAMESPACE, request.namespace)
+        await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
         stored = await store.create(pod)
         await fabric.add_namespace(sandbox)
         made.result = await _sandbox(topology, made).add()
@@ -202,6 +200,19 @@ def _path(topology: Topology, namespace: str, name: str) -> Path:
 
 def _read(path: Path) -> LabPod:
     return msgspec.json.decode(path.read_bytes(), type=LabPod)
+
+
+def _claim(path: Path, pod: LabPod) -> None:
+    """Make the pod's file, whole, unless there is one: of several commands that add the same pod one goes on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{pod.container_id[:8]}")
+    fresh.write_bytes(msgspec.json.encode(pod))
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        raise AlreadyExists(f"pod {pod.namespace}/{pod.name}") from None
+    finally:
+        fresh.unlink()
 
 
 def _write(path: Path, pod: LabPod) -> None:
