@@ -149,7 +149,7 @@ class _Attachment:
         guessed = self._wishes(None, namespace)
         first: Assigned | _Refused | None = None
         if guess and self._request.config.ipam.is_built_in and not guessed.addresses:
-            pod, first = await both(self._read_pod(), self._try_assign(guessed, namespace))
+            first, pod = await both(self._try_assign(guessed, namespace), self._read_pod())
         else:
             pod = await self._read_pod()
         wishes = self._wishes(pod, namespace)
