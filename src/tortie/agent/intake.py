@@ -1,7 +1,8 @@
-"""What waits for the calculation: batches of the syncer, and what this agent has just written itself.
+"""What waits for the calculation: batches of the syncer, and what this agent writes itself.
 
-A WorkloadEndpoint that an ADD publishes enters at once, without the way through the datastore and back. Until the datastore
-has sent that very state, whatever it says of the key is older, and waits aside; after a second it counts again.
+A WorkloadEndpoint that an ADD publishes enters at once, without the way through the datastore and back. From the moment that we
+begin to write a key, whatever the datastore says of it stands aside: it may be older. When it has sent what we wrote, or after a
+second, it counts again.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import asyncio
 from collections.abc import Sequence
 
 from tortie.aio.inbox import Inbox
-from tortie.resources.resource import Put, ResourceKey, Revision, Update
+from tortie.resources.resource import Delete, Put, ResourceKey, Update
 
 LIMIT = 5000
 ECHO_SECONDS = 1.0
 
 
 class _Awaited:
-    """A write of our own whose echo has not come back yet. ``revision`` None: it was a deletion."""
+    """A write of our own whose echo has not come back yet. ``expected`` is None while it is under way."""
 
-    def __init__(self, revision: Revision | None, timer: asyncio.TimerHandle) -> None:
-        self.revision = revision
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.timer = timer
+        self.expected: Update | None = None
         self.aside: Update | None = None
+        """The last that the datastore said meanwhile. Kept until the echo comes after it: it may be news."""
 
 
 class Intake:
@@ -44,15 +46,37 @@ class Intake:
                 await self._inbox.put(update.key, update)
         self.in_sync = self.in_sync or in_sync
 
+    def hold(self, key: ResourceKey) -> None:
+        """We are about to write this key."""
+        self._await(key)
+
+    def announce(self, update: Update) -> None:
+        """We are about to write this: let it in already. `write_through` or `give_up` follows."""
+        self._await(update.key)
+        self._inbox.put_now(update.key, update)
+
     def write_through(self, update: Update) -> None:
         """The datastore holds this now: we wrote it ourselves."""
-        key = update.key
-        revision = update.resource.revision if isinstance(update, Put) else None
-        if (previous := self._awaited.pop(key, None)) is not None:
-            previous.timer.cancel()
+        self._await(update.key).expected = update
+        self._inbox.put_now(update.key, update)
+
+    def give_up(self, update: Update) -> None:
+        """What we were about to write is not written; this is what was there before, as far as we know."""
+        awaited = self._awaited.pop(update.key, None)
+        if awaited is not None:
+            awaited.timer.cancel()
+        newer = awaited.aside if awaited is not None else None
+        self._inbox.put_now(update.key, newer or update)
+
+    def _await(self, key: ResourceKey) -> _Awaited:
         timer = asyncio.get_running_loop().call_later(ECHO_SECONDS, self._expire, key)
-        self._awaited[key] = _Awaited(revision, timer)
-        self._inbox.put_now(key, update)
+        awaited = self._awaited.get(key)
+        if awaited is None:
+            awaited = self._awaited[key] = _Awaited(timer)
+        else:
+            awaited.timer.cancel()
+            awaited.timer = timer
+        return awaited
 
     def take(self, most: int) -> list[Update]:
         return self._inbox.take(most)
@@ -64,8 +88,7 @@ class Intake:
         awaited = self._awaited.get(update.key)
         if awaited is None:
             return False
-        revision = update.resource.revision if isinstance(update, Put) else None
-        if revision != awaited.revision:
+        if awaited.expected is None or not _is_echo(update, awaited.expected):
             awaited.aside = update
             return True
         awaited.timer.cancel()
@@ -76,3 +99,9 @@ class Intake:
         awaited = self._awaited.pop(key)
         if awaited.aside is not None:
             self._inbox.put_now(key, awaited.aside)
+
+
+def _is_echo(update: Update, written: Update) -> bool:
+    if isinstance(written, Put):
+        return isinstance(update, Put) and update.resource.revision == written.resource.revision
+    return isinstance(update, Delete)

@@ -174,7 +174,7 @@ class Node:
             node=self._config.node,
             store=store,
             allocator=allocator,
-            register=StoreRegister(store, pipeline.write_through),
+            register=StoreRegister(store, pipeline),
             profiles=Profiles(store),
             live=LiveFacts(store),
             realised=pipeline.realised,

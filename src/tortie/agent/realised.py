@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tortie.dataplane.api import Applied
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
@@ -24,6 +25,8 @@ class RealisedEndpoints:
         self._fresh: set[EndpointKey] = set()
         self._real: dict[EndpointKey, str] = {}
         self._failed: Mapping[DesiredKey, TortieError] = {}
+        self._announced_as: dict[EndpointKey, str] = {}
+        """The revision that a row without one got when it was stored."""
         self._waiters: dict[EndpointKey, list[tuple[str, asyncio.Future[None]]]] = {}
 
     def flushed(self, flush: Flush) -> None:
@@ -31,12 +34,33 @@ class RealisedEndpoints:
         for delta in flush.deltas:
             if delta.table.name != ENDPOINTS.name:
                 continue
-            self._wanted.update(delta.put)
-            self._fresh.update(delta.put)
+            for key, row in delta.put.items():
+                before = self._wanted.get(key)
+                self._wanted[key] = row
+                self._announced_as.pop(key, None)
+                if before is not None and self._is_same_and_real(key, before, row):
+                    # It was announced, and is real already: now its revision is known.
+                    self._real[key] = row.revision
+                    self._wake(key, row.revision)
+                else:
+                    self._fresh.add(key)
             for key in delta.gone:
                 self._wanted.pop(key, None)
+                self._announced_as.pop(key, None)
                 self._real.pop(key, None)
                 self._fresh.discard(key)
+
+    def stored(self, key: EndpointKey, revision: str) -> None:
+        """What was announced without a revision is stored now, unchanged, as this one: real is real."""
+        row = self._wanted.get(key)
+        if row is None or row.revision:
+            return
+        self._announced_as[key] = revision
+        if self._real.get(key) == "":
+            self._wake(key, revision)
+
+    def _is_same_and_real(self, key: EndpointKey, before: EndpointRow, row: EndpointRow) -> bool:
+        return self._real.get(key) == before.revision and replace(before, revision=row.revision) == row
 
     def applied(self, applied: Applied) -> set[EndpointKey]:
         """Everything that was flushed is real, but what failed. Returns the endpoints that became real or ceased to be."""
@@ -65,6 +89,7 @@ class RealisedEndpoints:
         return changed
 
     def _wake(self, key: EndpointKey, revision: str) -> None:
+        revision = revision or self._announced_as.get(key, "")
         for wanted, future in self._waiters.get(key, ()):
             if wanted == revision and not future.done():
                 future.set_result(None)
@@ -75,7 +100,8 @@ class RealisedEndpoints:
         Raises `DeadlineExceeded`, or the error for which the dataplane could not make it real.
         """
         key = EndpointKey(endpoint.within, endpoint.name)
-        if self._real.get(key) == revision:
+        real = self._real.get(key)
+        if real == revision or (real == "" and self._announced_as.get(key) == revision):
             self._on_wait(0.0)
             return
         started = asyncio.get_running_loop().time()

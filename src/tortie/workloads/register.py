@@ -5,7 +5,6 @@ A datastore of its own kind has its own register: on the Kubernetes API an endpo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -28,32 +27,76 @@ class EndpointRegister(Protocol):
         ...
 
 
-class StoreRegister:
-    """Over a `Store`, by compare-and-swap. ``on_write`` hears at once of what is stored and gone now, so that this node's
-    dataplane need not wait for the datastore to tell it."""
+class OwnWrites(Protocol):
+    """Hears of what we write, so that this node's dataplane need not wait for the datastore to tell it."""
 
-    def __init__(self, store: Store, on_write: Callable[[Update], None] = lambda update: None) -> None:
+    def hold(self, key: ResourceKey) -> None:
+        """We are about to write this key."""
+        ...
+
+    def announce(self, update: Update) -> None:
+        """We are about to write this, and want it to be real as soon as may be."""
+        ...
+
+    def write_through(self, update: Update) -> None:
+        """The datastore holds this now."""
+        ...
+
+    def give_up(self, update: Update) -> None:
+        """What was announced is not written; this is what was there before."""
+        ...
+
+
+class _Nobody:
+    def hold(self, key: ResourceKey) -> None: ...
+
+    def announce(self, update: Update) -> None: ...
+
+    def write_through(self, update: Update) -> None: ...
+
+    def give_up(self, update: Update) -> None: ...
+
+
+class StoreRegister:
+    """Over a `Store`, by compare-and-swap."""
+
+    def __init__(self, store: Store, own_writes: OwnWrites | None = None) -> None:
         self._store = store
-        self._on_write = on_write
+        self._own_writes: OwnWrites = _Nobody() if own_writes is None else own_writes
         self._published: dict[ResourceKey, tuple[str, Revision]] = {}
         """Ours as we wrote them, by container: saves a read where nobody else wrote since."""
 
     async def publish(self, endpoint: Resource[Any]) -> Revision:
-        for _ in range(MOST_TRIES):
-            try:
-                if endpoint.revision is None:
-                    stored = await self._store.create(endpoint)
+        before: Update | None = None
+        if endpoint.revision is None:
+            before = Delete(endpoint.key)
+            self._own_writes.announce(Put(endpoint))
+        else:
+            self._own_writes.hold(endpoint.key)
+        try:
+            for _ in range(MOST_TRIES):
+                try:
+                    if endpoint.revision is None:
+                        stored = await self._store.create(endpoint)
+                    else:
+                        stored = await self._store.update(endpoint)
+                except (AlreadyExists, Conflict, NotFound):
+                    found = await self._find(endpoint.key)
+                    before = before and (Delete(endpoint.key) if found is None else Put(found))
+                    endpoint = _ready_to_replace(found, endpoint)
                 else:
-                    stored = await self._store.update(endpoint)
-            except (AlreadyExists, Conflict, NotFound):
-                endpoint = await self._merged(endpoint)
-            else:
-                self._on_write(Put(stored))
-                self._published[stored.key] = (stored.spec.container_id, _revision_of(stored))
-                return _revision_of(stored)
-        raise StoreUnavailable(f"{endpoint.key} is being changed by others all the time")
+                    self._own_writes.write_through(Put(stored))
+                    self._published[stored.key] = (stored.spec.container_id, _revision_of(stored))
+                    return _revision_of(stored)
+            raise StoreUnavailable(f"{endpoint.key} is being changed by others all the time")
+        except BaseException:
+            # It may be written all the same; then the datastore will say so.
+            if before is not None:
+                self._own_writes.give_up(before)
+            raise
 
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
+        self._own_writes.hold(key)
         known = self._published.pop(key, None)
         revision = known[1] if known is not None and known[0] == container_id else None
         for _ in range(MOST_TRIES):
@@ -69,17 +112,20 @@ class StoreRegister:
             except Conflict:
                 revision = None
                 continue
-            self._on_write(Delete(key))
+            self._own_writes.write_through(Delete(key))
             return True
         raise StoreUnavailable(f"{key} is being changed by others all the time")
 
-    async def _merged(self, endpoint: Resource[Any]) -> Resource[Any]:
-        """The same endpoint, ready to replace what stands there now; fields that we do not know stay."""
+    async def _find(self, key: ResourceKey) -> Resource[Any] | None:
         try:
-            found = await self._store.get(endpoint.key)
+            return await self._store.get(key)
         except NotFound:
-            return replace(endpoint, revision=None)
-        return taking_the_place_of(found, endpoint)
+            return None
+
+
+def _ready_to_replace(found: Resource[Any] | None, endpoint: Resource[Any]) -> Resource[Any]:
+    """The same endpoint for the place of what stands there now; fields that we do not know stay."""
+    return replace(endpoint, revision=None) if found is None else taking_the_place_of(found, endpoint)
 
 
 def _revision_of(stored: Resource[Any]) -> Revision:

@@ -26,10 +26,13 @@ POD_KEY = EndpointKey("default", "web")
 ADDRESS = Address.parse("10.65.0.2")
 
 
-def put(name: str = "web", revision: str = "1") -> Put:
-    return Put(
-        Resource(key=ResourceKey(ENDPOINT_KIND, name, "default"), spec=None, revision=Revision(revision))
-    )
+def put(name: str = "web", revision: str = "1", interface: str = "cali1") -> Put:
+    key = ResourceKey(ENDPOINT_KIND, name, "default")
+    return Put(Resource(key=key, spec=interface, revision=Revision(revision)))
+
+
+def announced(name: str = "web") -> Put:
+    return Put(Resource(key=ResourceKey(ENDPOINT_KIND, name, "default"), spec="cali1"))
 
 
 class ToyGraph:
@@ -56,8 +59,9 @@ class ToyGraph:
         for update in self._dirty.values():
             key = EndpointKey(update.key.within, update.key.name)
             if isinstance(update, Put):
+                resource = update.resource
                 endpoints[key] = EndpointRow(
-                    interface="cali1", addresses=(ADDRESS,), revision=str(update.resource.revision)
+                    interface=resource.spec, addresses=(ADDRESS,), revision=resource.revision or ""
                 )
             else:
                 gone.add(key)
@@ -144,7 +148,7 @@ async def test_an_endpoint_is_realised_at_its_revision_and_not_before() -> None:
             await realised.wait(POD, Revision("2"), timeout_seconds=0.02)
         bench.dataplane.open.clear()
         waiting = asyncio.ensure_future(realised.wait(POD, Revision("2"), timeout_seconds=2))
-        bench.pipeline.write_through(put(revision="2"))
+        bench.pipeline.write_through(put(revision="2", interface="cali2"))
         await until(lambda: len(bench.dataplane.flushes) == 2)
         assert not waiting.done()
         bench.dataplane.open.set()
@@ -206,6 +210,25 @@ async def test_the_kernel_is_read_anew_at_the_smallest_refresh_interval() -> Non
     async with bench.running():
         await bench.pipeline.receive([], in_sync=True)
         await until(lambda: bench.dataplane.resyncs >= 2)
+
+
+async def test_what_is_announced_is_made_real_while_it_is_being_written() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.pipeline.receive([], in_sync=True)
+        await until(bench.pipeline.first_applied.is_set)
+        bench.pipeline.announce(announced())
+        await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
+        await until(lambda: bench.pipeline.realised.is_real(POD_KEY))
+        waiting = asyncio.ensure_future(bench.pipeline.realised.wait(POD, Revision("5"), timeout_seconds=2))
+        bench.dataplane.open.clear()
+        bench.pipeline.write_through(put(revision="5"))
+        await waiting  # nothing is left to do for it
+        bench.dataplane.open.set()
+        bench.pipeline.announce(announced("db"))
+        await until(lambda: len(bench.dataplane.real["endpoints"]) == 2)
+        bench.pipeline.give_up(Delete(put("db").key))
+        await until(lambda: len(bench.dataplane.real["endpoints"]) == 1)
 
 
 async def test_what_the_datastore_says_of_our_own_write_waits_for_its_echo() -> None:

@@ -103,3 +103,32 @@ async def test_the_dataplanes_own_error_is_what_an_add_is_told() -> None:
     realised.applied(failed(DesiredKey(ENDPOINTS.name, POD)))
     with pytest.raises(TortieError, match="cannot find the interface cali1"):
         await realised.wait(RESOURCE, Revision("1"), timeout_seconds=0.01)
+
+
+async def test_what_was_announced_is_real_under_the_revision_that_it_got() -> None:
+    realised = RealisedEndpoints()
+    realised.flushed(flush({POD: row("")}))
+    early = asyncio.ensure_future(realised.wait(RESOURCE, Revision("7"), timeout_seconds=2))
+    await asyncio.sleep(0)
+    realised.stored(POD, "7")
+    await asyncio.sleep(0)
+    assert not early.done()
+    realised.applied(Applied(1))
+    await early
+    await realised.wait(RESOURCE, Revision("7"), timeout_seconds=0)
+    with pytest.raises(DeadlineExceeded):
+        await realised.wait(RESOURCE, Revision("8"), timeout_seconds=0.01)
+    realised.flushed(flush({POD: row("7")}))
+    assert realised.is_real(POD)
+    await realised.wait(RESOURCE, Revision("7"), timeout_seconds=0)
+
+
+async def test_a_row_that_changed_beside_its_revision_is_not_real_yet() -> None:
+    realised = RealisedEndpoints()
+    realised.flushed(flush({POD: row("1")}))
+    realised.applied(Applied(1))
+    realised.stored(POD, "2")
+    realised.flushed(flush({POD: EndpointRow(interface="cali9", addresses=(ADDRESS,), revision="2")}))
+    assert not realised.is_real(POD)
+    with pytest.raises(DeadlineExceeded):
+        await realised.wait(RESOURCE, Revision("2"), timeout_seconds=0.01)
