@@ -84,7 +84,6 @@ class Allocator:
         self._blocks = NodeBlocks(store, node, self._writes, clock)
         self._live = LiveTerms(store, node)
         self._releases = Releases(store, self._blocks, self._terms)
-        self._left_a_terminating_pool = asyncio.Event()
 
     @property
     def conflicts(self) -> int:
@@ -109,8 +108,8 @@ class Allocator:
             tidy_at = self._clock.monotonic() + pause
             while (left := tidy_at - self._clock.monotonic()) > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._left_a_terminating_pool.wait(), left)
-                    self._left_a_terminating_pool.clear()
+                    await asyncio.wait_for(self._releases.left_a_terminating_pool.wait(), left)
+                    self._releases.left_a_terminating_pool.clear()
                     with contextlib.suppress(TortieError):  # `tidy` tries again
                         await complete_deletions(self.store)
             with contextlib.suppress(TortieError):  # the next round tries again
@@ -177,7 +176,15 @@ class Allocator:
                 await self.release([Release(each.address, taking.handle) for each in taking.taken])
             raise
         if not taking.taken and (request.ipv4 is None or request.ipv6 is None):
-            raise AddressesExhausted(f"no address for {request.handle}: no pool is for node {self.node}")
+            terms = await self._terms()
+            labels = request.namespace_labels
+            reasons = [
+                reason
+                for version in (4, 6)
+                for reason in terms.choose(version, use=request.use, namespace_labels=labels)[1]
+            ]
+            why = "; ".join(reasons or ["there is no IP pool"])
+            raise AddressesExhausted(f"no address for {request.handle} on node {self.node}: {why}")
         return Assignment(tuple(taking.taken))
 
     async def _assign_family(
@@ -197,6 +204,9 @@ class Allocator:
                 version, use=request.use, requested=requested, namespace_labels=request.namespace_labels
             )
             if not pools and count is None and not requested:
+                if self._live.current() is terms:  # a pool may have been made a moment ago
+                    terms = await read_terms(self.store, self.node)
+                    continue
                 return
             missing = (count or 1) - (len(taking.taken) - have)
             if missing == 0:

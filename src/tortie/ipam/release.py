@@ -31,6 +31,8 @@ class Releases:
         self._terms = terms
         self.abandoned: dict[str, BlockWriter] = {}
         """Handles whose request was cancelled while a write of theirs was under way."""
+        self.left_a_terminating_pool = asyncio.Event()
+        """Set when a pool that is being deleted may have given its last address back."""
 
     async def settle(self, handle: str) -> None:
         """Wait for what a cancelled request under this handle may still write."""
@@ -93,11 +95,16 @@ class Releases:
                 raise Stale  # what we remember may be older than what is to be released
             return made
 
-        writer.cooldown_seconds = (await self._terms()).configuration.ip_cooldown_seconds
+        terms = await self._terms()
+        writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
         try:
-            return [address_at(cidr, ordinal) for ordinal in (await writer.apply(certainly)).result]
+            released = [address_at(cidr, ordinal) for ordinal in (await writer.apply(certainly)).result]
         except BlockGone:
             return []
+        pool = terms.pool_of(cidr)
+        if released and pool is not None and pool.terminating:
+            self.left_a_terminating_pool.set()
+        return released
 
     async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
         """Give back addresses; says of each why not, or None. What lies in no block is free."""
