@@ -118,10 +118,8 @@ class PodLinks(Protocol):
         ``wanted.host_name``), or when the namespace is gone."""
         ...
 
-    async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink: ...
-
-    async def names(self) -> frozenset[str]:
-        """Every interface of the node's namespace."""
+    async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
+        """How it is now, with what stands on the node for it."""
         ...
 
 
@@ -166,9 +164,6 @@ class LinuxPodLinks:
         host, routes = await self._on_host(lambda: self._inspect_host(wanted.host_name))
         seen = await self._on_host(lambda: netns.visit(namespace, lambda: _inspect(wanted)))
         return dataclasses.replace(seen, host=host, host_routes=routes)
-
-    async def names(self) -> frozenset[str]:
-        return frozenset(link.name for link in await self._on_host(self._host.links))
 
     def close(self) -> None:
         """Let go of threads and sockets; removals that are under way end first."""

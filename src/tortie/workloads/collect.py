@@ -10,9 +10,12 @@ from typing import Any, NoReturn
 from tortie.datastore.store import Store
 from tortie.desired.endpoints import EndpointKey, EndpointRow
 from tortie.errors import NotFound, TortieError
+from tortie.ipam import records
+from tortie.ipam.blocks import holders
 from tortie.observe import log
 from tortie.resources.resource import Put, Resource, ResourceKey
 from tortie.resources.workload_endpoint import NETWORK_ANNOTATION, WORKLOAD_ENDPOINT
+from tortie.workloads import names
 from tortie.workloads.endpoint import belongs_to
 from tortie.workloads.locks import Locks
 from tortie.workloads.means import Means
@@ -20,8 +23,8 @@ from tortie.workloads.sandbox import Sandbox
 
 _log = log.get("workloads")
 
-LOOK_SECONDS = 10.0
-GRACE_SECONDS = 15.0
+LOOK_SECONDS = 5.0
+GRACE_SECONDS = 10.0
 """An interface must have been missing for so long, at the same revision of its endpoint, before anything is done."""
 
 
@@ -33,6 +36,7 @@ async def collect_network(
     One that fails does not stop the next; the first error is raised at the end. Raises `StoreError`, `KernelError`.
     """
     gone: list[Sandbox] = []
+    await _release_promised(means, locks, network, alive)
     failure: TortieError | None = None
     for endpoint in await _endpoints_of(means.store, means.node, network):
         if (endpoint.spec.container_id, endpoint.spec.endpoint) in alive:
@@ -82,9 +86,9 @@ class Collector:
 
     async def look(self) -> list[EndpointKey]:
         """One look; returns the endpoints that were removed. Raises `StoreError`, `KernelError`."""
-        names = await self._means.links.names()
         now = self._clock()
-        missing = {(key, row.revision) for key, row in self._local().items() if row.interface not in names}
+        exists = self._means.links.exists
+        missing = {(key, row.revision) for key, row in self._local().items() if not exists(row.interface)}
         self._missing = {key: self._missing.get(key, now) for key in missing}
         removed: list[EndpointKey] = []
         for (key, revision), since in sorted(self._missing.items()):
@@ -104,6 +108,29 @@ class Collector:
             return False
         _log.info("a pod vanished without a DEL; its endpoint and addresses are free", endpoint=str(key))
         return True
+
+
+async def _release_promised(
+    means: Means, locks: Locks, network: str, alive: frozenset[tuple[str, str]]
+) -> None:
+    """Addresses of this node's blocks that an ADD took and published nothing for, as when the machine died in its midst."""
+    kept = {names.handle_id(network, container_id, ifname) for container_id, ifname in alive}
+    kept |= {
+        Sandbox.from_endpoint(endpoint, network).handle
+        for endpoint in await _endpoints_of(means.store, means.node, network)
+    }
+    for affinity in await records.affinities(means.store, means.node):
+        cidr = records.prefix_of_key(affinity.key)
+        block = await records.find_block(means.store, cidr) if cidr is not None else None
+        if block is None:
+            continue
+        for who in holders(block.spec).values():
+            handle = who.handle or ""
+            if handle in kept or not handle.startswith(f"{network}."):
+                continue
+            container_id = handle.removeprefix(f"{network}.")
+            if who.attributes.get("node") == means.node and not locks.is_held(f"container {container_id}"):
+                await means.allocator.release_handle(handle)
 
 
 async def _endpoints_of(store: Store, node: str, network: str) -> list[Resource[Any]]:

@@ -49,9 +49,6 @@ class NoLinks:
     async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
         raise AssertionError("nobody looks")
 
-    async def names(self) -> frozenset[str]:
-        return frozenset(self.present)
-
 
 class NeverWaits:
     async def wait(self, endpoint: ResourceKey, revision: str, *, timeout_seconds: float) -> None:
@@ -93,7 +90,8 @@ class World:
         annotations = {NETWORK_ANNOTATION: network} if network else {}
         made = Resource(key=key, metadata=Metadata(annotations=annotations), spec=spec)
         sandbox = Sandbox.from_endpoint(made, network)
-        await self.means.allocator.assign(AssignRequest(handle=sandbox.handle, ipv4=1))
+        request = AssignRequest(handle=sandbox.handle, attributes={"node": node}, ipv4=1)
+        await self.means.allocator.assign(request)
         stored = await self.store.create(made)
         self.links.present.add(interface)
         found = EndpointKey("default", key.name)
@@ -188,3 +186,13 @@ async def test_gc_keeps_what_is_alive_and_what_is_anothers(world: World) -> None
     assert "calilost" not in world.links.present
     assert await world.means.allocator.by_handle("net.c-lost") == ()
     assert await world.means.allocator.by_handle("net.c-kept") != ()
+
+
+async def test_gc_gives_back_what_an_add_took_before_its_machine_died(world: World) -> None:
+    allocator = world.means.allocator
+    for handle, node in (("net.dead", NODE), ("net.far", "n2"), ("other.dead", NODE), ("net.adding", NODE)):
+        await allocator.assign(AssignRequest(handle=handle, attributes={"node": node}, ipv4=1))
+    async with world.locks.hold("container adding"):
+        await collect_network(world.means, world.locks, "net", frozenset({("kept", "eth0")}))
+    held = [bool(await allocator.by_handle(h)) for h in ("net.dead", "net.far", "other.dead", "net.adding")]
+    assert held == [False, True, True, True]
