@@ -167,16 +167,21 @@ class Allocator:
             (6, request.ipv6, request.ipv6_pools),
         ]
         try:
+            terms = await self._terms()
             for version, count, pools in wanted:
                 if count != 0:
-                    await self._assign_family(request, taking, version, count, pools)
+                    await self._assign_family(request, taking, version, count, pools, terms)
+            if not taking.taken and terms is self._live.current():  # a pool may have been made a moment ago
+                terms = await read_terms(self.store, self.node)
+                for version, count, pools in wanted:
+                    if count != 0:
+                        await self._assign_family(request, taking, version, count, pools, terms)
         except TortieError:
             # Half of a dual stack is nothing. What cannot be given back now, `release_handle` gives back.
             with contextlib.suppress(TortieError):
                 await self.release([Release(each.address, taking.handle) for each in taking.taken])
             raise
         if not taking.taken and (request.ipv4 is None or request.ipv6 is None):
-            terms = await self._terms()
             labels = request.namespace_labels
             reasons = [
                 reason
@@ -194,8 +199,8 @@ class Allocator:
         version: Version,
         count: int | None,
         requested: tuple[str, ...],
+        terms: Terms,
     ) -> None:
-        terms = await self._terms()
         have = len(taking.taken)
         pools: list[Pool] = []
         reasons: list[str] = []
@@ -204,9 +209,6 @@ class Allocator:
                 version, use=request.use, requested=requested, namespace_labels=request.namespace_labels
             )
             if not pools and count is None and not requested:
-                if self._live.current() is terms:  # a pool may have been made a moment ago
-                    terms = await read_terms(self.store, self.node)
-                    continue
                 return
             missing = (count or 1) - (len(taking.taken) - have)
             if missing == 0:
