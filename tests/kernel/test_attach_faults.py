@@ -16,7 +16,6 @@ IPAM_ADD = (
     "ipam.claim.pending",
     "ipam.claim.block",
     "ipam.claim.confirmed",
-    "ipam.handle",
     "ipam.block",
     "ipam.block.written",
 )
