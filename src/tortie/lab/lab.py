@@ -44,14 +44,21 @@ async def up(topology: Topology, progress: Progress) -> None:
         )
     await down(topology.name, lambda _: None)
     state.save(topology)
-    progress(f"fabric: {len(topology.nodes)} nodes")
-    for node in topology.nodes:
-        _prepare(topology, node)
-    await fabric.build(topology)
-    progress(f"datastore: {topology.datastore}")
-    await _start_supervisor(topology)
-    await _ready(topology, progress)
-    (topology.directory / "up").touch()
+    try:
+        progress(f"fabric: {len(topology.nodes)} nodes")
+        for node in topology.nodes:
+            _prepare(topology, node)
+        await fabric.build(topology)
+        progress(f"datastore: {topology.datastore}")
+        await _start_supervisor(topology)
+        await _ready(topology, progress)
+        (topology.directory / "up").touch()
+    except (OSError, TortieError):
+        if state.exists(topology.name):
+            raise
+        # A `down` came in between: what was made after it goes as well.
+        await down(topology.name, lambda _: None)
+        raise UsageError(f"lab {topology.name} was taken down while it came up") from None
 
 
 async def down(name: str, progress: Progress) -> None:
@@ -126,7 +133,7 @@ async def _ready(topology: Topology, progress: Progress) -> None:
                 else:
                     del waiting[name]
                     progress(f"{what}: {len(clients) - len(waiting)} of {len(clients)} nodes")
-            if waiting and time.monotonic() > deadline:
+            if waiting and (time.monotonic() > deadline or not state.exists(topology.name)):
                 raise _not_ready(topology, what, waiting)
             await asyncio.sleep(POLL_SECONDS if waiting else 0)
 

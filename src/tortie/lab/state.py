@@ -32,6 +32,11 @@ def load(name: str) -> Topology:
     return msgspec.json.decode(path.read_bytes(), type=Topology)
 
 
+def exists(name: str) -> bool:
+    """Whether there is such a lab, up or half up."""
+    return (ROOT / name / "lab.json").exists()
+
+
 def names() -> list[str]:
     """Every lab of this machine."""
     return sorted(path.parent.name for path in ROOT.glob("*/lab.json"))
