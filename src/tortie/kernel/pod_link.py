@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import errno
 import fcntl
-import functools
 import socket
 import struct
 import sys
@@ -154,9 +153,8 @@ class LinuxPodLinks:
         return await self._remove(None, host_name)
 
     async def remove_inside(self, wanted: PodLink, namespace: int) -> bool:
-        peer = self._host_index(wanted.host_name)
         try:
-            return bool(peer) and await self._remove(namespace, wanted.pod_name, peer)
+            return await self._remove(namespace, wanted.pod_name, wanted.host_name)
         except NamespaceGone:
             return False
 
@@ -203,14 +201,18 @@ class LinuxPodLinks:
             sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
         netns.visit(namespace, lambda: _configure(wanted))
 
-    async def _remove(self, namespace: Namespace | None, name: str, peer: int = 0) -> bool:
+    def _begin_removal(self, namespace: Namespace | None, name: str, peer: str) -> _Removal | None:
+        index = self._host_index(peer) if peer else 0
+        if peer and not index:
+            return None
+        if namespace is None:
+            return _Removal.begin(name, index)
+        return netns.visit(namespace, lambda: _Removal.begin(name, index))
+
+    async def _remove(self, namespace: Namespace | None, name: str, peer: str = "") -> bool:
         """The kernel takes an interface from view within a millisecond, then holds its caller for some 15 ms more:
         its event is enough for us, and a thread stays behind for the rest."""
-        begin = functools.partial(_Removal.begin, name, peer)
-        if namespace is None:
-            removal = await self._on_host(begin)
-        else:
-            removal = await self._on_host(lambda: netns.visit(namespace, begin))
+        removal = await self._on_host(lambda: self._begin_removal(namespace, name, peer))
         if removal is None:
             return False
         loop = asyncio.get_running_loop()

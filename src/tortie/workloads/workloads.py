@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -65,11 +64,11 @@ class Workloads:
     async def attach(self, request: Request, netns: int, delegate: Delegate) -> Result:
         """ADD. Raises `TortieError`, with nothing left behind."""
         sandbox = self._sandbox(request)
-        async with self._turn(sandbox, netns) as own_netns:
+        async with self._turn(sandbox):
             checkpoint("add.accepted")
             recall = self._adding[sandbox.container_id] = Recall()
             try:
-                result = await attach(self._means, sandbox, request, own_netns or netns, delegate, recall)
+                result = await attach(self._means, sandbox, request, netns, delegate, recall)
             finally:
                 del self._adding[sandbox.container_id]
             checkpoint("add.done")
@@ -80,16 +79,16 @@ class Workloads:
         sandbox = self._sandbox(request)
         if sandbox.container_id in self._adding:
             self._adding[sandbox.container_id].call_off()
-        async with self._turn(sandbox, netns) as own_netns:
+        async with self._turn(sandbox):
             checkpoint("del.accepted")
-            await detach(self._means, sandbox, request, own_netns, delegate)
+            await detach(self._means, sandbox, request, netns, delegate)
             checkpoint("del.done")
 
     async def check(self, request: Request, netns: int, delegate: Delegate) -> None:
         """CHECK. Raises `CNIError` that names what differs."""
         sandbox = self._sandbox(request)
-        async with self._turn(sandbox, netns) as own_netns:
-            await check(self._means, sandbox, request, own_netns or netns, delegate)
+        async with self._turn(sandbox):
+            await check(self._means, sandbox, request, netns, delegate)
 
     async def collect(self, config: NetConf, delegate: Delegate) -> None:
         """GC: what the network has on this node beside the attachments that the runtime still knows."""
@@ -119,14 +118,10 @@ class Workloads:
         return Sandbox.of(request, node=self._means.node, interface_prefix=prefix)
 
     @asynccontextmanager
-    async def _turn(self, sandbox: Sandbox, netns: int | None) -> AsyncIterator[int | None]:
-        """Our turn for this sandbox, with a descriptor of its namespace that stays ours to the end."""
-        own = None if netns is None else os.dup(netns)
+    async def _turn(self, sandbox: Sandbox) -> AsyncIterator[None]:
+        """Our turn for this sandbox, and no longer than a runtime waits."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS), self.locks.hold(*sandbox.locks):
-                yield own
+                yield
         except TimeoutError:
             raise DeadlineExceeded(f"the request for {sandbox}", REQUEST_SECONDS) from None
-        finally:
-            if own is not None:
-                os.close(own)
