@@ -151,6 +151,9 @@ class Node:
         graph = CalcGraph(Scope(self._config.node))
         pipeline = Pipeline(graph, self._dataplane, self._health, self._metrics)
         self._dataplane.on_drift = pipeline.drifted
+        plane = self._dataplane
+        self._metrics.kernel_writes.set_function(lambda: plane.kernel_writes)
+        self._metrics.flows_forgotten.set_function(lambda: plane.flows_flushed)
         self._operations.dataplane_problems = self._dataplane_problems
         pipeline.on_endpoints = self._note_endpoints
         pipeline.hang_calculation_after_seconds = self._config.hang_calculation_after_seconds

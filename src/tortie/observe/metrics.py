@@ -76,6 +76,14 @@ class Metrics:
         )
         self.failed_rows = gauge("tortie_dataplane_failed_rows", "Rows that are not real now.")
         self.generation = gauge("tortie_dataplane_generation", "The last flush that was applied.")
+        self.kernel_writes = gauge(
+            "tortie_dataplane_kernel_writes",
+            "Messages that changed the kernel, and switches set, since the start.",
+        )
+        self.flows_forgotten = gauge(
+            "tortie_conntrack_flows_forgotten",
+            "Flows that were removed since their address left, since the start.",
+        )
         self.refreshes = counter(
             "tortie_dataplane_refreshes", "Times that the kernel was read anew.", ("why",)
         )

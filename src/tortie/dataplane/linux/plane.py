@@ -183,13 +183,14 @@ class LinuxDataplane:
     def kernel_writes(self) -> int:
         """How often the kernel was changed since the start: messages, and switches set."""
         kernel = self._kernel
-        batches = kernel.nft.batches if kernel is not None else 0
-        return batches + self._links.writes + self._routes.writes + self._node.writes
+        if kernel is None:
+            return 0
+        return kernel.nft.batches + self._links.writes + self._routes.writes + self._node.writes
 
     @property
     def flows_flushed(self) -> int:
         """Conntrack entries that were removed since their address left."""
-        return self._routes.flows_flushed
+        return self._routes.flows_flushed if self._kernel is not None else 0
 
     # The order
 
