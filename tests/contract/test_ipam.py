@@ -17,6 +17,7 @@ from tortie.ipam import records
 from tortie.ipam.affinity import Claims, Given, release_affinity
 from tortie.ipam.allocator import Allocator, AssignRequest, Release
 from tortie.ipam.blocks import Refusal, holders, owner
+from tortie.ipam.nodes import release_node
 from tortie.ipam.pool_state import is_terminating
 from tortie.ipam.pools import complete_deletions, delete_pool, in_use
 from tortie.net.addresses import Address, Prefix
@@ -429,6 +430,26 @@ async def test_watched_terms_take_effect(store: Store) -> None:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_deleted_nodes_blocks_and_tunnels_go_back_and_its_pods_keep_theirs(store: Store) -> None:
+    await pool(store, "10.0.0.0/29")
+    a, b = await node(store, "a"), await node(store, "b")
+    tunnel = await a.tunnel_address("ipip-tunnel-addr-a", "ipipTunnelAddress")
+    (kept,) = await take(a, "pod")
+    await take(a, "idle", ipv4=4)
+    await a.release_handle("idle")
+    await store.delete(ResourceKey(NODE, "a"))
+    addresses, blocks = await release_node(store, "a")
+    assert addresses == (tunnel,)
+    assert len(blocks) == 2
+    assert await records.affinities(store) == []
+    await configure(store, strict_affinity=True)
+    assert len(await take(b, "h", ipv4=4)) == 4
+    assert [str(x) for x in await b.by_handle("pod")] == [kept]
+    await b.release_handle("pod")
+    assert len(await take(b, "g", ipv4=4)) == 4
+    await consistent(store)
 
 
 async def test_a_block_that_nobody_can_read_costs_no_other(store: Store) -> None:

@@ -87,6 +87,7 @@ async def _delete(store: Store, key: ResourceKey, skip_absent: bool) -> bool:
     """Whether it was there."""
     from tortie.errors import NotFound
     from tortie.resources.ip_pool import IP_POOL
+    from tortie.resources.node import NODE
 
     try:
         if key.kind == IP_POOL:
@@ -98,6 +99,10 @@ async def _delete(store: Store, key: ResourceKey, skip_absent: bool) -> bool:
                 )
         else:
             await store.delete(key)
+            if key.kind == NODE:
+                from tortie.ipam.nodes import release_node
+
+                await release_node(store, key.name)
     except NotFound:
         if skip_absent:
             return False
