@@ -33,6 +33,34 @@ def tortie(agent: AgentProcess, *arguments: str, stdin: str = "") -> subprocess.
     )
 
 
+def workload(agent: AgentProcess, address: str = "10.65.0.9") -> None:
+    """A workload's interface and its WorkloadEndpoint, as an ADD leaves them; returns when they are real."""
+    ip = ["ip", "-n", agent.namespace, "link"]
+    subprocess.run([*ip, "add", "cali0web", "type", "veth", "peer", "name", "web0"], check=True)
+    subprocess.run([*ip, "set", "web0", "up"], check=True)
+    spec = {
+        "orchestrator": "k8s",
+        "node": "node1",
+        "workload": "web",
+        "pod": "web",
+        "endpoint": "eth0",
+        "interfaceName": "cali0web",
+        "ipNetworks": [f"{address}/32"],
+        "profiles": ["kns.default"],
+        "containerID": "abc",
+        "mac": "02:00:00:00:00:09",
+    }
+    document = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "WorkloadEndpoint",
+        "metadata": {"name": "node1-k8s-web-eth0", "namespace": "default"},
+        "spec": spec,
+    }
+    done = tortie(agent, "apply", "-f", "-", stdin=json.dumps(document))
+    assert done.returncode == 0, done.stderr
+    until(lambda: [row["real"] for row in agent.client.call_sync("endpoints")] == [True])
+
+
 def felix(agent: AgentProcess, **spec: object) -> None:
     """Store these as the cluster's FelixConfiguration."""
     document = {
@@ -83,18 +111,27 @@ def test_sigterm_ends_it_cleanly_and_leaves_the_dataplane(agent: AgentProcess) -
 
 def test_after_kill_9_the_next_one_adopts_what_is_there_and_writes_nothing(agent: AgentProcess) -> None:
     agent.start().ready()
-    before = in_namespace(agent, "nft", "-a", "list", "ruleset")
+    workload(agent)
+    rules = in_namespace(agent, "nft", "-a", "list", "ruleset")
+    routes = in_namespace(agent, "ip", "route")
+    assert "cali0web" in rules
+    assert "10.65.0.9 dev cali0web" in routes
     assert agent.end(signal.SIGKILL) == -signal.SIGKILL
-    with subprocess.Popen(
-        ["nsenter", f"--net=/run/netns/{agent.namespace}", "nft", "monitor"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as monitor:
+    assert in_namespace(agent, "ip", "route") == routes
+    in_the_namespace = ["nsenter", f"--net=/run/netns/{agent.namespace}"]
+    with (
+        subprocess.Popen([*in_the_namespace, "nft", "monitor"], stdout=subprocess.PIPE, text=True) as nft,
+        subprocess.Popen(
+            [*in_the_namespace, "ip", "monitor", "route"], stdout=subprocess.PIPE, text=True
+        ) as ip,
+    ):
         agent.start().ready()
-        monitor.terminate()
-        assert monitor.stdout is not None
-        assert monitor.stdout.read() == ""
-    assert in_namespace(agent, "nft", "-a", "list", "ruleset") == before
+        for monitor in (nft, ip):
+            monitor.terminate()
+            assert monitor.stdout is not None
+            assert monitor.stdout.read() == ""
+    assert "tortie_dataplane_kernel_writes 0.0" in agent.get("/metrics", 9091)[1]
+    assert in_namespace(agent, "nft", "-a", "list", "ruleset") == rules
 
 
 def test_a_second_agent_is_refused_and_told_by_whom(agent: AgentProcess, tmp_path: Path) -> None:
@@ -179,3 +216,14 @@ def test_endpoint_status_files_are_kept(agent: AgentProcess, run_dir: Path) -> N
     assert agent.child.wait(10) == 129
     agent.start().ready()
     until(lambda: not stale.exists())
+    workload(agent)
+    file = stale.parent / "k8s default%2Fweb eth0"
+    until(file.exists)
+    assert json.loads(file.read_text())["ipv4Nets"] == ["10.65.0.9/32"]
+    written = file.stat().st_mtime_ns
+    agent.end(signal.SIGKILL)
+    agent.start().ready()
+    assert file.stat().st_mtime_ns == written
+    done = tortie(agent, "delete", "workloadendpoint", "node1-k8s-web-eth0", "-n", "default")
+    assert done.returncode == 0, done.stderr
+    until(lambda: not file.exists())
