@@ -7,6 +7,9 @@ connections in number; only GET and HEAD are known.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -46,7 +49,7 @@ class HttpThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
-        self._listeners: dict[str, tuple[str, int, asyncio.Server]] = {}
+        self._listeners: dict[str, tuple[str, int, list[asyncio.Server]]] = {}
         self._connections = 0
 
     def start(self) -> None:
@@ -69,7 +72,7 @@ class HttpThread:
 
     def port_of(self, name: str) -> int:
         """The port that a listener really has: for those that asked for port 0."""
-        port: int = self._listeners[name][2].sockets[0].getsockname()[1]
+        port: int = self._listeners[name][2][0].sockets[0].getsockname()[1]
         return port
 
     async def close(self) -> None:
@@ -90,17 +93,19 @@ class HttpThread:
             await self._serve(routes, reader, writer)
 
         try:
-            server = await asyncio.start_server(serve, host or None, port, limit=MOST_HEAD_BYTES)
+            sockets = await _bound(host, port)
         except OSError as error:
             raise UsageError(
                 f"{name}: cannot listen on {host or 'all addresses'} port {port}: {error.strerror or error}"
             ) from None
-        self._listeners[name] = (host, port, server)
+        servers = [await asyncio.start_server(serve, sock=sock, limit=MOST_HEAD_BYTES) for sock in sockets]
+        self._listeners[name] = (host, port, servers)
 
     async def _close(self, name: str) -> None:
         listener = self._listeners.pop(name, None)
         if listener is not None:
-            listener[2].close()
+            for server in listener[2]:
+                server.close()
 
     async def _serve(
         self, routes: Mapping[str, Route], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -118,6 +123,36 @@ class HttpThread:
         finally:
             self._connections -= 1
             writer.close()
+
+
+async def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host; those of a family that this machine does not have are left out."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    refusal = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                sock = socket.socket(family, kind, protocol)
+                sockets.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(address)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                refusal = error
+                if error.errno == errno.EADDRNOTAVAIL:
+                    sockets.pop().close()
+        if not sockets:
+            raise refusal
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 async def _answer(routes: Mapping[str, Route], reader: asyncio.StreamReader) -> tuple[str, Response]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -89,3 +90,19 @@ async def test_a_port_that_is_taken_is_named(server: HttpThread) -> None:
     port = server.port_of("health")
     with pytest.raises(UsageError, match=f"metrics: cannot listen on 127.0.0.1 port {port}"):
         await server.listen("metrics", "127.0.0.1", port, {})
+
+
+async def test_localhost_is_both_of_its_addresses() -> None:
+    http = HttpThread()
+    http.start()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    await http.listen("health", "localhost", port, {"/": lambda: Response(200, b"here\n")})
+    for address in {
+        str(found[4][0]) for found in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
+    }:
+        reader, writer = await asyncio.open_connection(address, port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).endswith(b"here\n")
+        writer.close()
+    await http.close()
