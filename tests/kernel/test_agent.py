@@ -193,9 +193,9 @@ def test_a_loop_that_hangs_makes_it_not_live_within_the_timeout(
     agent.start().ready()
     felix(agent, healthTimeoutOverrides=[{"name": reporter, "timeout": "1s"}])
     agent.end(signal.SIGTERM)
-    agent.start(option, "3").ready()
+    agent.start(option, "6").ready()
     assert agent.get("/liveness")[0] == 200
-    until(lambda: agent.get("/liveness")[0] == 503, 6)
+    until(lambda: agent.get("/liveness")[0] == 503, 15)
     assert f"{reporter}: silent for" in agent.get("/liveness")[1]
 
 
