@@ -412,6 +412,7 @@ async def test_many_at_once_share_writes(store: Store) -> None:
         )  # each reads its handle first, which the machine may space out
     finally:
         running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         checkpoints.observe(None)
     await consistent(store, {})
 
