@@ -44,6 +44,7 @@ class Node:
         self.bin_dir = directory / "bin"
         self.log = directory / "agent.log"
         self.agent: subprocess.Popen[bytes] | None = None
+        self.bird: subprocess.Popen[bytes] | None = None
         _ip("-n", self.name, "link", "add", "eth0", "type", "veth", "peer", "name", "fabric0")
         _ip("-n", self.name, "addr", "add", "172.30.0.1/24", "dev", "eth0")
         for name in ("eth0", "fabric0"):
@@ -98,6 +99,29 @@ class Node:
             )
         until(self.socket.exists, STARTED_SECONDS, "the agent does not listen", self.log)
 
+    def start_bird(self) -> None:
+        """The BIRD of a whole agent's node, which the agent looks for with every change until it is there."""
+        config, log = self.directory / "bird.conf", self.directory / "bird.log"
+        until(config.exists, STARTED_SECONDS, "the agent wrote no configuration for BIRD", self.log)
+        control = self.directory / "bird.ctl"
+        with log.open("ab") as out:
+            self.bird = subprocess.Popen(
+                [
+                    "nsenter",
+                    f"--net=/run/netns/{self.name}",
+                    "bird",
+                    "-f",
+                    "-R",
+                    "-c",
+                    str(config),
+                    "-s",
+                    str(control),
+                ],
+                stdout=out,
+                stderr=out,
+            )
+        until(control.exists, STARTED_SECONDS, "BIRD does not start", log)
+
     def unpause(self) -> None:
         """Let the agent go on, and past every later checkpoint."""
         (self.directory / "pass-on").touch()
@@ -121,6 +145,9 @@ class Node:
 
     def close(self) -> None:
         self.kill()
+        if self.bird is not None:
+            self.bird.kill()
+            self.bird.wait(10)
 
     # ---- what a test does ----
 

@@ -177,5 +177,6 @@ def _one(datastore: str) -> list[Figure]:
         stack.callback(node.close)
         node.prepare("10.65.0.0/16")
         node.start()
+        node.start_bird()
         netns.enter_for_good(node.name)
         return measure(node, directory, datastore)
