@@ -67,7 +67,8 @@ def _read_interfaces() -> list[dict[str, Any]]:
     return [
         {
             "name": link.name,
-            "up": link.up,
+            # Up, and so is the other end of its wire.
+            "up": link.up and link.running,
             "mtu": link.mtu,
             "addresses": [str(found.interface.address) for found in addresses if found.index == link.index],
         }

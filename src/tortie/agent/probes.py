@@ -6,12 +6,16 @@ Both are bounded in time, in number and in size: they are asked for over the adm
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from tortie.errors import ProgramFailed, UsageError
-from tortie.kernel import process
+from tortie.errors import KernelError, ProgramFailed, UsageError
+from tortie.kernel import process, sysctl
+from tortie.kernel.netns import open_namespace, run
 from tortie.kernel.packets import MOST_DESTINATIONS, EchoCapture
 from tortie.net.addresses import Address
 
@@ -53,11 +57,30 @@ async def probe(
     answers: list[dict[str, Any]] = []
     for version, wanted in families.items():
         if wanted:
+            if size:
+                await asyncio.to_thread(_forget_path_mtu, netns, version)
             options = _size_options(version, size)
             if source:
                 options += ["-S", str(_address(source))]
             answers += await _fping(netns, version, wanted, count, interval_ms, timeout_ms, options)
     return answers
+
+
+def _forget_path_mtu(netns: str, version: int) -> None:
+    """The kernel remembers for ten minutes how narrow a path was: we ask how it is now (ip-sysctl: ``route/flush``)."""
+
+    def flush() -> None:
+        with suppress(KernelError):  # /proc/sys is not always ours to write
+            sysctl.write(f"net/ipv{version}/route/flush", "1")
+
+    if not netns:
+        flush()
+        return
+    descriptor = open_namespace(Path(netns))
+    try:
+        run(descriptor, flush)
+    finally:
+        os.close(descriptor)
 
 
 def _address(text: str) -> Address:

@@ -66,7 +66,7 @@ async def check(fleet: Fleet, progress: Progress) -> Report:
     progress("whole packets between the nodes' pods")
     narrow = await _narrow_paths(fleet, spots, interfaces, wanted)
     silent = any(not echo.received for echo in echoes.values())
-    views = await _views(fleet, endpoints, interfaces) if silent else {}
+    views = await _views(fleet, statuses, endpoints, interfaces) if silent else {}
 
     def answer(leg: Leg) -> CaseRow:
         echo = echoes.get(leg)
@@ -240,12 +240,15 @@ async def _narrow_paths(
     return found
 
 
-async def _views(fleet: Fleet, endpoints: Answers, interfaces: Answers) -> dict[str, NodeView]:
+async def _views(
+    fleet: Fleet, statuses: Answers, endpoints: Answers, interfaces: Answers
+) -> dict[str, NodeView]:
     """What the agents hold, for the reasons. An agent that does not answer has no view."""
     routes, sessions = await asyncio.gather(fleet.ask("routes"), fleet.ask("node-status"))
     views: dict[str, NodeView] = {}
     for node, rows in routes.results.items():
         up = {row["name"] for row in interfaces.results.get(node, ()) if row["up"]}
+        own = set(statuses.results.get(node, {}).get("addresses", ()))
         views[node] = NodeView(
             routes=tuple(
                 RouteSeen(Prefix.parse(row["prefix"]), row["kind"] == "blackhole", row["interface"])
@@ -260,5 +263,10 @@ async def _views(fleet: Fleet, endpoints: Answers, interfaces: Answers) -> dict[
                 f"{row['namespace']}/{row['pod']}": InterfaceSeen(row["interface"], row["interface"] in up)
                 for row in endpoints.results.get(node, ())
             },
+            uplinks_down=tuple(
+                row["name"]
+                for row in interfaces.results.get(node, ())
+                if not row["up"] and own.intersection(row["addresses"])
+            ),
         )
     return views

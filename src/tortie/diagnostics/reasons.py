@@ -27,11 +27,13 @@ class InterfaceSeen(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeView:
-    """What one node's agent told: its FIB, its BGP sessions by peer node (state), its pods' interfaces by pod."""
+    """What one node's agent told: its FIB, its BGP sessions by peer node (state), its pods' interfaces by pod, and those
+    interfaces with an address that BGP knows the node by that are down."""
 
     routes: tuple[RouteSeen, ...] = ()
     sessions: Mapping[str, str] = field(default_factory=dict[str, str])
     interfaces: Mapping[str, InterfaceSeen] = field(default_factory=dict[str, InterfaceSeen])
+    uplinks_down: tuple[str, ...] = ()
 
 
 def likely_reason(leg: Leg, views: Mapping[str, NodeView]) -> str | None:
@@ -39,6 +41,11 @@ def likely_reason(leg: Leg, views: Mapping[str, NodeView]) -> str | None:
     for place in (leg.source, leg.destination):
         if (reason := _interface_reason(place, views.get(place.node))) is not None:
             return reason
+    if leg.source.node != leg.destination.node:
+        for node in (leg.source.node, leg.destination.node):
+            view = views.get(node)
+            if view is not None and view.uplinks_down:
+                return f"interface down: {', '.join(view.uplinks_down)} of {node}"
     there = _route_reason(leg.source.node, leg.destination.node, leg.address, views)
     if there is not None:
         return there
