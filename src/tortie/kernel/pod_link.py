@@ -121,6 +121,10 @@ class PodLinks(Protocol):
         """How it is now, with what stands on the node for it."""
         ...
 
+    async def host_ends(self) -> frozenset[str]:
+        """The names of all host ends on the node, told by their kind and MAC, whatever they are called now."""
+        ...
+
 
 class LinuxPodLinks:
     """The kernel's. Blocking calls run in threads of this room; the node's namespace is that of whoever makes this."""
@@ -162,6 +166,10 @@ class LinuxPodLinks:
         host, routes = await self._on_host(lambda: self._inspect_host(wanted.host_name))
         seen = await self._on_host(lambda: netns.visit(namespace, lambda: _inspect(wanted)))
         return dataclasses.replace(seen, host=host, host_routes=routes)
+
+    async def host_ends(self) -> frozenset[str]:
+        links = await self._on_host(self._host.links)
+        return frozenset(link.name for link in links if link.kind == "veth" and link.mac == HOST_MAC)
 
     def close(self) -> None:
         """Let go of threads and sockets; removals that are under way end first."""

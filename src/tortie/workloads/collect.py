@@ -56,7 +56,8 @@ class Collector:
     bring it back. ``local`` is what should be real here, from the calculation.
 
     Careful on purpose: an endpoint must be seen twice without its interface, unchanged, with no request for it under
-    way, and written by an ADD of ours.
+    way, and written by an ADD of ours; and the node must have no wire of a pod under a name that no endpoint has, for that
+    may be its own, renamed.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Collector:
         self._grace = grace_seconds
         self._clock = clock
         self._missing: dict[tuple[EndpointKey, str], float] = {}
+        self._strays: frozenset[str] = frozenset()
 
     async def run(self) -> NoReturn:
         """Look again and again; a failure is logged and tried anew."""
@@ -90,11 +92,21 @@ class Collector:
         exists = self._means.links.exists
         missing = {(key, row.revision) for key, row in self._local().items() if not exists(row.interface)}
         self._missing = {key: self._missing.get(key, now) for key in missing}
-        removed: list[EndpointKey] = []
-        for (key, revision), since in sorted(self._missing.items()):
-            if now - since >= self._grace and await self._remove(key, revision):
-                removed.append(key)
-        return removed
+        due = sorted(key for key, since in self._missing.items() if now - since >= self._grace)
+        if not due or await self._may_be_renamed():
+            return []
+        return [key for key, revision in due if await self._remove(key, revision)]
+
+    async def _may_be_renamed(self) -> bool:
+        known = {row.interface for row in self._local().values()}
+        strays = await self._means.links.host_ends() - known
+        if strays and strays != self._strays:
+            _log.warning(
+                "not cleaning up after vanished pods: these interfaces are wires of pods, and no endpoint names them",
+                interfaces=", ".join(sorted(strays)),
+            )
+        self._strays = strays
+        return bool(strays)
 
     async def _remove(self, key: EndpointKey, revision: str) -> bool:
         try:

@@ -49,6 +49,9 @@ class NoLinks:
     async def inspect(self, wanted: PodLink, namespace: int) -> SeenLink:
         raise AssertionError("nobody looks")
 
+    async def host_ends(self) -> frozenset[str]:
+        return frozenset(self.present)
+
 
 class NeverWaits:
     async def wait(self, endpoint: ResourceKey, revision: str, *, timeout_seconds: float) -> None:
@@ -154,6 +157,16 @@ async def test_a_changed_endpoint_begins_anew(world: World) -> None:
     assert await world.looks(20) == []
     assert await world.looks(40) == []  # the store's revision is not the one that was seen
     assert await world.stands(key)
+
+
+async def test_a_wire_under_another_name_stops_it(world: World) -> None:
+    """Someone renamed the host's end: the pod lives."""
+    key = await world.pod("a")
+    world.links.present = {"renamed0"}
+    assert await world.looks(0, 20, 40) == []
+    assert await world.stands(key)
+    world.links.present.clear()
+    assert await world.looks(60) == [key]
 
 
 async def test_others_endpoints_are_left_alone(world: World) -> None:
