@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -63,6 +63,16 @@ class _Taking:
     stored: Handle | None = None
     """The handle as we last saw or wrote it."""
     taken: list[Assigned] = field(default_factory=list[Assigned])
+    along: Callable[[tuple[Address, ...]], Resource[Any]] | None = None
+    """Set for the last of the families."""
+    along_stored: Resource[Any] | None = None
+
+    def riding(self, cidr: Prefix, ordinals: Sequence[int]) -> Resource[Any] | None:
+        """What is to be stored with these, which are the last."""
+        if self.along is None:
+            return None
+        fresh = [address_at(cidr, ordinal) for ordinal in ordinals]
+        return self.along(tuple(sorted([*(each.address for each in self.taken), *fresh])))
 
     def counting(self, cidr: Prefix, count: int) -> Handle:
         """The handle with ``count`` more in this block."""
@@ -158,7 +168,8 @@ class Allocator:
             missing = {version: 0 if count is None else count for version, count in missing.items()}
         if not any(count is None or count > 0 for count in missing.values()):
             return Assignment(tuple(kept))
-        added = await self._assign(replace(request, ipv4=missing[4], ipv6=missing[6]), taking)
+        rest = replace(request, ipv4=missing[4], ipv6=missing[6], along=None)
+        added = await self._assign(rest, taking)
         return Assignment(tuple(sorted((*kept, *added.addresses))))
 
     async def _assign(self, request: AssignRequest, taking: _Taking) -> Assignment:
@@ -168,9 +179,12 @@ class Allocator:
         ]
         try:
             terms = await self._terms()
+            last = self._last_family(request, terms)
             for version, count, pools in wanted:
+                taking.along = request.along if version == last else None
                 if count != 0:
                     await self._assign_family(request, taking, version, count, pools, terms)
+            taking.along = None
             if not taking.taken and terms is self._live.current():  # a pool may have been made a moment ago
                 terms = await read_terms(self.store, self.node)
                 for version, count, pools in wanted:
@@ -190,7 +204,19 @@ class Allocator:
             ]
             why = "; ".join(reasons or ["there is no IP pool"])
             raise AddressesExhausted(f"no address for {request.handle} on node {self.node}: {why}")
-        return Assignment(tuple(taking.taken))
+        return Assignment(tuple(taking.taken), taking.along_stored)
+
+    @staticmethod
+    def _last_family(request: AssignRequest, terms: Terms) -> Version | None:
+        """With whose addresses all are there; None when that cannot be told beforehand."""
+        if request.along is None:
+            return None
+        sure = request.ipv6 is not None or request.ipv6_pools
+        labels = request.namespace_labels
+        six = (
+            request.ipv6 != 0 if sure else bool(terms.choose(6, use=request.use, namespace_labels=labels)[0])
+        )
+        return 6 if six else 4
 
     async def _assign_family(
         self,
@@ -262,7 +288,10 @@ class Allocator:
             ordinals = edit.assign(count, taking.handle, taking.attributes, reserved)
             if len(ordinals) < count and not writer.fresh:
                 raise Stale
-            return Made(ordinals, put=taking.counting(cidr, len(ordinals)) if ordinals else None)
+            if not ordinals:
+                return Made(ordinals)
+            along = taking.riding(cidr, ordinals) if len(ordinals) == count else None
+            return Made(ordinals, put=taking.counting(cidr, len(ordinals)), along=along)
 
         try:
             made = await self._apply(writer, take, taking.handle)
@@ -277,6 +306,7 @@ class Allocator:
         finally:
             writer.promised -= count
         taking.stored = made.stored or taking.stored
+        taking.along_stored = made.along_stored
         pool = terms.pool_of(cidr)
         name = pool.name if pool is not None else ""
         taking.taken.extend(Assigned(address_at(cidr, ordinal), cidr, name) for ordinal in made.result)

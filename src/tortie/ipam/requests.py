@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tortie.ipam.terms import Use
 from tortie.net.addresses import Address, Interface, Prefix
+from tortie.resources.resource import Resource
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssignRequest:
     """``ipv4`` and ``ipv6`` are numbers of addresses; None is one if there is a pool for it. ``ipv4_pools`` and
     ``ipv6_pools`` are names or CIDRs, and empty for every pool that selects the node and the namespace. ``max_blocks``
-    lowers the node's limit of blocks a family; 0 leaves it."""
+    lowers the node's limit of blocks a family; 0 leaves it.
+
+    ``along`` makes a new resource of all the addresses, which is stored by the same write as the last of them: no second
+    write, and never the one without the other on a datastore with transactions. It may be called several times."""
 
     handle: str
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -25,6 +29,7 @@ class AssignRequest:
     max_blocks: int = 0
     use: Use = "Workload"
     namespace_labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    along: Callable[[tuple[Address, ...]], Resource[Any]] | None = None
 
 
 class Assigned(NamedTuple):
@@ -42,9 +47,14 @@ class Assigned(NamedTuple):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a request got: everything it asked for. Iterates over the bare addresses, IPv4 first."""
+    """What a request got: everything it asked for. Iterates over the bare addresses, IPv4 first.
+
+    ``along`` is what was stored with them; None when nothing was: there is such a resource already, or the addresses had
+    been assigned before.
+    """
 
     addresses: tuple[Assigned, ...]
+    along: Resource[Any] | None = None
 
     def __iter__(self) -> Iterator[Address]:
         return iter(each.address for each in self.addresses)

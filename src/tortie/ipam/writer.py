@@ -27,6 +27,9 @@ from tortie.resources.resource import Resource
 
 T = TypeVar("T")
 
+CHANGES_AT_ONCE = (MOST_AT_ONCE - 1) // 2
+"""Each writes a handle at most, and what rides along; all write the block."""
+
 
 class BlockGone(Exception):
     """The block does not exist (any more)."""
@@ -44,13 +47,16 @@ class HandleMoved(Exception):
 class Made(Generic[T]):
     """What a change comes to, and the handle to be stored (``put``) or deleted (``gone``) with it, if any.
 
-    ``stored`` is the handle as it then stands.
+    ``stored`` is the handle as it then stands. ``along`` is a new resource that rides along, after the block: when there
+    is one at its key already it is left out, which is no failure; ``along_stored`` is how it then stands.
     """
 
     result: T
     put: Handle | None = None
     gone: Handle | None = None
     stored: Handle | None = None
+    along: Resource[Any] | None = None
+    along_stored: Resource[Any] | None = None
 
     @property
     def handle(self) -> str:
@@ -66,6 +72,8 @@ class _Waiting(Generic[T]):
     def __init__(self, change: Change[T], future: asyncio.Future[Made[T]]) -> None:
         self.change = change
         self.future = future
+        self.alone = False
+        """Its ``along`` is not to be written: there is one already."""
 
 
 class BlockWriter:
@@ -130,7 +138,7 @@ class BlockWriter:
         try:
             while self._waiting:
                 batch = []
-                while self._waiting and len(batch) < MOST_AT_ONCE - 1:
+                while self._waiting and len(batch) < CHANGES_AT_ONCE:
                     each = self._waiting.popleft()
                     if not each.future.cancelled():
                         batch.append(each)
@@ -184,6 +192,8 @@ class BlockWriter:
                 return
             if moved:
                 _fail([each for each, made in results if made.handle == moved], HandleMoved(moved))
+                for each, made in results:
+                    each.alone = each.alone or (made.along is not None and str(made.along.key) == moved)
             else:
                 self.known = None
                 self.conflicts += 1
@@ -201,6 +211,8 @@ class BlockWriter:
             for each in batch:
                 try:
                     made = each.change(block.spec, edit)
+                    if each.alone:
+                        made.along = None
                 except Stale:
                     raise
                 except Exception as error:
@@ -225,6 +237,8 @@ class BlockWriter:
             return None
         if spec is not None:
             puts.append(block.with_spec(spec))
+        riding = [each for each in made if each.along is not None]
+        puts += [each.along for each in riding if each.along is not None]
         checkpoint("ipam.block")
         try:
             stored = await self._store.write(puts, gone=gone)
@@ -234,7 +248,9 @@ class BlockWriter:
         for each, handle in zip(bringing, stored, strict=False):
             each.stored = handle
         if spec is not None:
-            self.known = stored[-1]
+            self.known = stored[len(bringing)]
+        for each, resource in zip(riding, stored[len(stored) - len(riding) :], strict=True):
+            each.along_stored = resource
         return None
 
     def _now(self) -> datetime:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,16 +15,22 @@ from tortie.cni.result import DNS
 from tortie.cni.result import parse as parse_result
 from tortie.ipam.allocator import Allocator, AssignRequest
 from tortie.net.addresses import Address
+from tortie.resources.resource import Resource
 from tortie.workloads.means import Delegate
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes
 
+Along = Callable[[tuple[Address, ...]], Resource[Any]]
+"""Makes an endpoint of its addresses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assigned:
-    """At most one address a family, IPv4 first; ``dns`` is what a delegated plugin told."""
+    """At most one address a family, IPv4 first; ``dns`` is what a delegated plugin told. ``stored`` is the endpoint, where
+    it was stored with them."""
 
     addresses: tuple[Address, ...]
+    stored: Resource[Any] | None = None
     dns: DNS = field(default_factory=DNS)
 
 
@@ -36,9 +42,15 @@ class AddressSource(Protocol):
         ...
 
     async def assign(
-        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        along: Along | None,
     ) -> Assigned:
-        """Again for the same container: what it has. Raises `AddressesExhausted`, `StoreError`, `CNIError`."""
+        """Again for the same container: what it has. ``along`` may be stored with them, or not.
+
+        Raises `AddressesExhausted`, `StoreError`, `CNIError`."""
         ...
 
     async def release(self) -> None:
@@ -64,7 +76,11 @@ class OwnAddresses:
         return tuple(await self._allocator.by_handle(self._sandbox.handle))
 
     async def assign(
-        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        along: Along | None,
     ) -> Assigned:
         if wishes.addresses:
             return Assigned(addresses=await self._exactly(wishes.addresses, attributes))
@@ -77,9 +93,10 @@ class OwnAddresses:
                 ipv4_pools=wishes.ipv4_pools,
                 ipv6_pools=wishes.ipv6_pools,
                 namespace_labels=namespace_labels,
+                along=along,
             )
         )
-        return Assigned(addresses=tuple(sorted(found)))
+        return Assigned(addresses=tuple(sorted(found)), stored=found.along)
 
     async def _exactly(
         self, wanted: tuple[Address, ...], attributes: Mapping[str, str]
@@ -106,7 +123,11 @@ class DelegatedAddresses:
         return ()
 
     async def assign(
-        self, wishes: Wishes, attributes: Mapping[str, str], namespace_labels: Mapping[str, str]
+        self,
+        wishes: Wishes,
+        attributes: Mapping[str, str],
+        namespace_labels: Mapping[str, str],
+        along: Along | None,
     ) -> Assigned:
         end = await self._delegate("ADD", self._plugin)
         if end.status:

@@ -1,7 +1,8 @@
 """ADD: an interface that works, with an address of its own, or nothing at all.
 
-What does not depend on each other runs side by side: the wire is made while IPAM decides, and the pod's end is set up while
-the datastore learns of the endpoint and the dataplane does the node's part. See `checkpoints` for the steps.
+What does not depend on each other runs side by side: the wire is made while pod and addresses are asked for, and the pod's end
+is set up while the dataplane does the node's part. One write stores addresses and endpoint, where there is none yet. See
+`checkpoints` for the steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import dataclasses
 import datetime
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import Recall, both
@@ -18,9 +19,8 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
-from tortie.errors import TortieError
 from tortie.kernel.pod_link import HOST_MAC
-from tortie.net.addresses import Interface
+from tortie.net.addresses import Address, Interface
 from tortie.observe import log
 from tortie.resources.resource import Resource, ResourceKey, Revision
 from tortie.workloads.addresses import Assigned, source_of
@@ -61,18 +61,6 @@ async def attach(
         raise
 
 
-class _Refused(NamedTuple):
-    """No addresses, and why: of no account if it was only guessed what to ask for."""
-
-    error: TortieError
-
-
-class _Prepared(NamedTuple):
-    pod: Resource[Any] | None
-    wishes: Wishes
-    assigned: Assigned
-
-
 class _Attachment:
     """One ADD under way: what it has done so far."""
 
@@ -93,6 +81,7 @@ class _Attachment:
         self._recall = recall
         self._makes_link = False
         self._takes_addresses = False
+        self._has_addresses = False
         self._link = dataclasses.replace(
             sandbox.wire,
             mtu=request.config.mtu or means.mtu(),
@@ -103,23 +92,17 @@ class _Attachment:
         means, sandbox = self.means, self.sandbox
         if means.links.exists(sandbox.host_name):
             # An ADD before this one: it is replaced once we know that we can.
-            prepared = await self._prepare(guess=False)
+            pod, wishes, assigned = await self._prepare()
             await self._create()
         else:
-            prepared, _ = await both(self._prepare(guess=True), self._create())
+            (pod, wishes, assigned), _ = await both(self._prepare(), self._create())
         self._go_on()
-        pod, wishes, assigned = prepared
-        self._link = dataclasses.replace(
-            self._link, addresses=assigned.addresses, mac=wishes.mac or self._link.mac
-        )
-        endpoint = build_endpoint(
-            sandbox, addresses=assigned.addresses, mac=self._link.mac, wishes=wishes, pod=pod
-        )
+        self._link = dataclasses.replace(self._link, addresses=assigned.addresses, mac=self._mac(wishes))
         _, revision = await both(
             passing(means.links.configure(self._link, self._netns), "add.configured"),
-            passing(means.register.publish(endpoint), "add.published"),
+            passing(self._publish(pod, wishes, assigned), "add.published"),
         )
-        await self._realised(endpoint.key, revision)
+        await self._realised(sandbox.endpoint, revision)
         checkpoint("add.realised")
         return self._result(assigned)
 
@@ -128,65 +111,62 @@ class _Attachment:
         if self._makes_link:
             await self.means.links.remove_inside(self._link, self._netns)
             checkpoint("add.undo-link")
-        if self._takes_addresses:
-            await self.means.register.withdraw(self.sandbox.endpoint, self.sandbox.container_id)
-            checkpoint("add.undo-endpoint")
+        if not self._takes_addresses:
+            return
+        if not self._has_addresses:
+            # What is left of the write of addresses and endpoint must have ended before the endpoint is looked for.
             await self._source.release()
-            checkpoint("add.undo-addresses")
+        await self.means.register.withdraw(self.sandbox.endpoint, self.sandbox.container_id)
+        checkpoint("add.undo-endpoint")
+        await self._source.release()
+        checkpoint("add.undo-addresses")
 
     async def _create(self) -> None:
         self._makes_link = True
         await self.means.links.create(self._link, self._netns)
         checkpoint("add.created")
 
-    async def _prepare(self, *, guess: bool) -> _Prepared:
-        """Who the pod is, what it asks for, and its addresses.
-
-        ``guess``: ask for addresses while the pod is being read, as if it had no wishes of its own. Few have: then what
-        was guessed goes back, and what is wished for comes.
-        """
+    async def _prepare(self) -> tuple[Resource[Any] | None, Wishes, Assigned]:
+        """Who the pod is, what it asks for, and its addresses; with them its endpoint is stored, where that can be."""
         namespace = await read_namespace(self.means, self.sandbox)
-        guessed = self._wishes(None, namespace)
-        first: Assigned | _Refused | None = None
-        if guess and self._request.config.ipam.is_built_in and not guessed.addresses:
-            first, pod = await both(self._try_assign(guessed, namespace), self._read_pod())
-        else:
-            pod = await self._read_pod()
-        wishes = self._wishes(pod, namespace)
-        await self.means.profiles.ensure(profiles_of(self.sandbox, pod))
-        checkpoint("add.profiles")
-        if first is None or wishes.of_addresses != guessed.of_addresses:
-            if isinstance(first, Assigned):
-                await self._source.release()
-            first = await self._try_assign(wishes, namespace)
-        if isinstance(first, _Refused):
-            raise first.error
-        return _Prepared(pod, wishes, first)
-
-    def _wishes(self, pod: Resource[Any] | None, namespace: Resource[Any] | None) -> Wishes:
-        return read_wishes(
+        pod = await read_pod(self.means, self.sandbox)
+        checkpoint("add.read")
+        wishes = read_wishes(
             self._request.config,
             self._request.args,
             pod=pod.metadata.annotations if pod is not None else {},
             namespace=namespace.metadata.annotations if namespace is not None else {},
         )
-
-    async def _read_pod(self) -> Resource[Any] | None:
-        pod = await read_pod(self.means, self.sandbox)
-        checkpoint("add.read")
-        return pod
-
-    async def _try_assign(self, wishes: Wishes, namespace: Resource[Any] | None) -> Assigned | _Refused:
+        await self.means.profiles.ensure(profiles_of(self.sandbox, pod))
+        checkpoint("add.profiles")
         now = datetime.datetime.now(datetime.UTC)
         attributes = attributes_of(self.sandbox, now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC"))
         labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
+        carried = self.means.register.may_be_carried(self.sandbox.endpoint)
         self._takes_addresses = True
-        try:
-            assigned = await self._source.assign(wishes, attributes, labels)
-        except TortieError as error:
-            return _Refused(error)
+        assigned = await self._source.assign(
+            wishes,
+            attributes,
+            labels,
+            (lambda addresses: self._endpoint(pod, wishes, addresses)) if carried else None,
+        )
+        self._has_addresses = True
         checkpoint("add.assigned")
-        return assigned
+        return pod, wishes, assigned
+
+    async def _publish(self, pod: Resource[Any] | None, wishes: Wishes, assigned: Assigned) -> Revision:
+        if assigned.stored is not None:
+            return self.means.register.carried(assigned.stored)
+        return await self.means.register.publish(self._endpoint(pod, wishes, assigned.addresses))
+
+    def _endpoint(
+        self, pod: Resource[Any] | None, wishes: Wishes, addresses: tuple[Address, ...]
+    ) -> Resource[Any]:
+        mac = self._mac(wishes)
+        return build_endpoint(self.sandbox, addresses=addresses, mac=mac, wishes=wishes, pod=pod)
+
+    def _mac(self, wishes: Wishes) -> str:
+        return wishes.mac or self.sandbox.wire.mac
 
     async def _realised(self, key: ResourceKey, revision: Revision) -> None:
         """Wait, unless the configuration says not to, and no longer than the runtime wants the container."""

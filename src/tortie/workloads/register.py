@@ -22,6 +22,14 @@ class EndpointRegister(Protocol):
         """Make it known, in place of what stood there. Returns the stored revision. Raises `StoreError`."""
         ...
 
+    def may_be_carried(self, key: ResourceKey) -> bool:
+        """Whether the write of its addresses, which is about to begin, may carry a new endpoint along."""
+        ...
+
+    def carried(self, endpoint: Resource[Any]) -> Revision:
+        """It was, and stands now. Returns its revision."""
+        ...
+
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
         """Take it back, unless another container's stands there by now: then False. Absent is success."""
         ...
@@ -85,15 +93,23 @@ class StoreRegister:
                     before = before and (Delete(endpoint.key) if found is None else Put(found))
                     endpoint = _ready_to_replace(found, endpoint)
                 else:
-                    self._own_writes.write_through(Put(stored))
-                    self._published[stored.key] = (stored.spec.container_id, _revision_of(stored))
-                    return _revision_of(stored)
+                    return self.carried(stored)
             raise StoreUnavailable(f"{endpoint.key} is being changed by others all the time")
         except BaseException:
             # It may be written all the same; then the datastore will say so.
             if before is not None:
                 self._own_writes.give_up(before)
             raise
+
+    def may_be_carried(self, key: ResourceKey) -> bool:
+        self._own_writes.hold(key)
+        return True
+
+    def carried(self, endpoint: Resource[Any]) -> Revision:
+        self._own_writes.write_through(Put(endpoint))
+        revision = _revision_of(endpoint)
+        self._published[endpoint.key] = (endpoint.spec.container_id, revision)
+        return revision
 
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
         self._own_writes.hold(key)

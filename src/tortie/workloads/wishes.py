@@ -46,11 +46,6 @@ class Wishes:
     mac: str = ""
     allowed_sources: tuple[Prefix, ...] = ()
 
-    @property
-    def of_addresses(self) -> tuple[object, ...]:
-        """What of this concerns IPAM."""
-        return self.addresses, self.ipv4, self.ipv6, self.ipv4_pools, self.ipv6_pools
-
 
 def read_wishes(
     config: NetConf,
