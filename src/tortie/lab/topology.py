@@ -10,6 +10,8 @@ import msgspec
 
 from tortie.errors import UsageError
 from tortie.net.addresses import Address, Interface, Prefix
+from tortie.resources import codec, registry
+from tortie.resources.ip_pool import IP_POOL
 
 ROOT = Path("/run/tortie/labs")
 """Where labs keep their state: it is gone with the machine's next start, as the namespaces are."""
@@ -138,6 +140,8 @@ def topology(
     for network, what in ((FABRIC, "the fabric"), (PUBLIC, "the public network")):
         if prefix.overlaps(network):
             raise UsageError(f"--pool {pool} overlaps {network}, {what} of the lab")
+    for refusal in _refusals(prefix):
+        raise UsageError(f"--pool {pool}: {refusal}")
     return Topology(
         name=name,
         datastore=datastore,
@@ -145,6 +149,24 @@ def topology(
         ipv4_pool=str(prefix),
         ipv6_pool="fd00:10:65::/48" if dual_stack else "",
     )
+
+
+def block_size(pool: str) -> int:
+    """Calico's 26, or the whole of a pool that is smaller."""
+    return max(26, Prefix.parse(pool).length)
+
+
+def _refusals(prefix: Prefix) -> list[str]:
+    """Why no node could make its default pool of this."""
+    document = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": IP_POOL.name,
+        "metadata": {"name": "default"},
+        "spec": {"cidr": str(prefix), "blockSize": block_size(str(prefix))},
+    }
+    info = registry.info(IP_POOL)
+    findings = info.validate(codec.decode(info, document))
+    return [f"{finding.value} {finding.rule}" for finding in findings]
 
 
 def _place(network: Prefix, place: int) -> Address:

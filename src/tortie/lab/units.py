@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tortie.lab.topology import ETCD_SOCKET, LabNode, Topology
+from tortie.lab.topology import ETCD_SOCKET, LabNode, Topology, block_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ def agent_environment(topology: Topology, node: LabNode) -> dict[str, str]:
         "IP6": "autodetect" if topology.ipv6_pool else "none",
         "IP6_AUTODETECTION_METHOD": topology.ip_autodetection_method,
         "CALICO_IPV4POOL_CIDR": topology.ipv4_pool,
+        "CALICO_IPV4POOL_BLOCK_SIZE": str(block_size(topology.ipv4_pool)),
         "CALICO_IPV4POOL_IPIP": "Never",
         "CALICO_IPV4POOL_NAT_OUTGOING": "true",
         "CALICO_IPV6POOL_CIDR": topology.ipv6_pool or "none",

@@ -44,7 +44,14 @@ class IPPoolSpec(Spec, frozen=True):
 MODES = ("Never", "Always", "CrossSubnet")
 USES = ("Workload", "Tunnel", "LoadBalancer")
 BLOCK_SIZES = {4: (20, 32), 6: (116, 128)}
-LINK_LOCAL = (Prefix.parse("169.254.0.0/16"), Prefix.parse("fe80::/10"))
+NEVER_PODS = (
+    ("link-local", Prefix.parse("169.254.0.0/16")),
+    ("link-local", Prefix.parse("fe80::/10")),
+    ("loopback", Prefix.parse("127.0.0.0/8")),
+    ("loopback", Prefix.parse("::1/128")),
+    ("multicast", Prefix.parse("224.0.0.0/4")),
+    ("multicast", Prefix.parse("ff00::/8")),
+)
 
 
 def validate(pool: Resource[Any]) -> list[InvalidResource]:
@@ -73,9 +80,10 @@ def validate(pool: Resource[Any]) -> list[InvalidResource]:
         return found.found
     if low <= spec.block_length <= high and cidr.length > spec.block_length:
         found.add("spec.cidr", spec.cidr, f"is smaller than a block (spec.blockSize is {spec.block_length})")
-    for reserved in LINK_LOCAL:
+    for what, reserved in NEVER_PODS:
         if cidr.overlaps(reserved):
-            found.add("spec.cidr", spec.cidr, f"overlaps the link-local addresses {reserved}")
+            found.add("spec.cidr", spec.cidr, f"overlaps the {what} addresses {reserved}")
+            break
     if cidr.version == 6 and ipip:
         found.add("spec.ipipMode", spec.ipip_mode, "is not possible for an IPv6 pool")
     return found.found
