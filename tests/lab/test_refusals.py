@@ -221,10 +221,34 @@ def test_down_in_the_middle_of_up(unique_name: Callable[[], str]) -> None:
     assert not (Path("/run/tortie/labs") / name).exists()
 
 
-def test_a_pool_of_the_lab_that_overlaps_its_fabric_is_refused() -> None:
-    made = LabCommand("tt-never")
-    refused = made.run("lab", "up", "--pool", "172.30.0.0/16", check=False)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--pool", "172.30.0.0/16"), "overlaps 172.30.0.0/24"),
+        (("--pool", "127.0.0.0/8"), "loopback"),
+        (("--pool", "169.254.0.0/20"), "link-local"),
+        (("--pool", "10.0.0.5/16"), "host bits"),
+        (("--pool", "fd00::/64"), "--dual-stack"),
+        (("--nodes", "0"), "0 is not in the range"),
+        (("--lab", "Upper"), "'Upper'"),
+    ],
+)
+def test_a_lab_that_cannot_be_is_refused_at_once(
+    unique_name: Callable[[], str], options: tuple[str, ...], said: str
+) -> None:
+    made = LabCommand(unique_name())
+    refused = made.run("lab", "up", *options, check=False, timeout=10)
     assert refused.returncode == 2
-    assert "172.30.0.0/16" in refused.stderr
-    assert "172.30.0.0/24" in refused.stderr
+    assert said in refused.stderr
     assert made.run("lab", "status", check=False).returncode == 2
+
+
+def test_a_pool_of_two_addresses(unique_name: Callable[[], str]) -> None:
+    """One block for all nodes: who comes second borrows."""
+    with lab(unique_name(), "--nodes", "2", "--pool", "10.99.0.0/31") as made:
+        one, two = (made.add_pod(f"p{number}", f"node{number}")["ips"][0] for number in (1, 2))
+        assert {one, two} == {"10.99.0.0", "10.99.0.1"}
+        wait_until(lambda: made.reaches("p1", two), "the borrowed address is reached")
+        refused = made.run("lab", "pod", "add", "p3", "--node", "node1", check=False)
+        assert refused.returncode != 0
+        assert "10.99.0.0/31" in refused.stderr
