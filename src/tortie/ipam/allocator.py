@@ -27,7 +27,7 @@ from tortie.ipam.node_blocks import NodeBlocks, Room, Search
 from tortie.ipam.pools import complete_deletions
 from tortie.ipam.records import Handle, find_handle
 from tortie.ipam.release import Releases
-from tortie.ipam.requests import Assigned, Assignment, AssignRequest, Release
+from tortie.ipam.requests import Assigned, Assignment, AssignRequest, Leaving, LeavingMoved, Release
 from tortie.ipam.terms import Pool, Terms, read_terms
 from tortie.ipam.writer import BlockGone, BlockWriter, Change, HandleMoved, Made, Stale
 from tortie.net.addresses import Address, Prefix, Version
@@ -36,7 +36,7 @@ from tortie.resources.allocation_block import AllocationBlockSpec
 from tortie.resources.ipam_handle import IPAMHandleSpec, handle_key
 from tortie.resources.resource import Resource
 
-__all__ = ["Allocator", "AssignRequest", "Assigned", "Assignment", "Release"]
+__all__ = ["Allocator", "AssignRequest", "Assigned", "Assignment", "Leaving", "LeavingMoved", "Release"]
 
 T = TypeVar("T")
 
@@ -368,9 +368,13 @@ class Allocator:
             return Assigned(address, cidr, pool.name)
         raise Conflict(f"block {cidr}")
 
-    async def release_handle(self, handle: str) -> tuple[Address, ...]:
-        """Give back all that the handle has, and the handle. Unknown handles have nothing."""
-        return await self._releases.release_handle(handle)
+    async def release_handle(self, handle: str, *, leaving: Leaving | None = None) -> tuple[Address, ...]:
+        """Give back all that the handle has, and the handle. Unknown handles have nothing.
+
+        ``leaving`` is deleted by the first write, if there is one to make: look at its ``gone``. Raises `LeavingMoved`
+        when that cannot be, with nothing written.
+        """
+        return await self._releases.release_handle(handle, leaving)
 
     async def release(self, wanted: Iterable[Release]) -> dict[Address, Refusal | None]:
         """Give back addresses; says of each why not, or None. What lies in no block is free."""

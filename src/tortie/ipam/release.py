@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.datastore.store import Store
@@ -14,7 +15,7 @@ from tortie.ipam.blocks import Edit, Refusal, address_at, ordinals_of
 from tortie.ipam.handles import ATTEMPTS, retry_delays
 from tortie.ipam.node_blocks import NodeBlocks
 from tortie.ipam.records import Handle, block_prefixes, find_block, find_handle
-from tortie.ipam.requests import Assigned, Release
+from tortie.ipam.requests import Assigned, Leaving, Release
 from tortie.ipam.terms import Terms
 from tortie.ipam.writer import BlockGone, BlockWriter, Change, HandleMoved, Made, Stale
 from tortie.net.addresses import Address, Prefix
@@ -41,8 +42,8 @@ class Releases:
             await writer.settled()
             self.abandoned.pop(handle, None)
 
-    async def release_handle(self, handle: str) -> tuple[Address, ...]:
-        """Give back all that the handle has, and the handle. Unknown handles have nothing."""
+    async def release_handle(self, handle: str, leaving: Leaving | None = None) -> tuple[Address, ...]:
+        """Give back all that the handle has, and the handle. Unknown handles have nothing. Raises `LeavingMoved`."""
         await self.settle(handle)
         released: list[Address] = []
         delays = retry_delays()
@@ -53,12 +54,11 @@ class Releases:
             blocks = [Prefix.parse(text) for text in found.spec.block]
             try:
                 for cidr in blocks[:-1]:
-                    released += await self._release_in(
-                        cidr, lambda _, edit: Made(edit.release_handle(handle))
-                    )
+                    with_it = leaving if leaving is not None and not leaving.gone else None
+                    released += await self._release_in(cidr, partial(_give_back, handle, None, with_it))
                     checkpoint("ipam.released")
                 if blocks:
-                    released += await self._release_last(blocks[-1], handle, found)
+                    released += await self._release_last(blocks[-1], handle, found, leaving)
                 else:
                     await self._store.delete(found.key, revision=found.revision)
             except NotFound:
@@ -71,14 +71,17 @@ class Releases:
             raise Conflict(str(handle_key(handle)))
         return tuple(released)
 
-    async def _release_last(self, cidr: Prefix, handle: str, found: Handle) -> list[Address]:
+    async def _release_last(
+        self, cidr: Prefix, handle: str, found: Handle, leaving: Leaving | None
+    ) -> list[Address]:
         """From this block, and the handle with it."""
         gone = False
+        with_it = leaving if leaving is not None and not leaving.gone else None
 
-        def give_back(_: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
+        def give_back(block: AllocationBlockSpec, edit: Edit) -> Made[list[int]]:
             nonlocal gone
             gone = True
-            return Made(edit.release_handle(handle), gone=found)
+            return _give_back(handle, found, with_it, block, edit)
 
         released = await self._release_in(cidr, give_back)
         if not gone:
@@ -172,3 +175,9 @@ class Releases:
                     Assigned(address_at(cidr, o), cidr, name) for o in ordinals_of(block.spec, found.key.name)
                 ]
         return sorted(held)
+
+
+def _give_back(
+    handle: str, gone: Handle | None, leaving: Leaving | None, _: AllocationBlockSpec, edit: Edit
+) -> Made[list[int]]:
+    return Made(edit.release_handle(handle), gone=gone, leaving=leaving)

@@ -69,3 +69,16 @@ class Release(NamedTuple):
     address: Address
     handle: str | None = None
     sequence: int | None = None
+
+
+class LeavingMoved(Exception):
+    """Someone else wrote the resource that was to leave with the addresses: nothing was written."""
+
+
+@dataclass
+class Leaving:
+    """A resource that is to be deleted, at its revision, by the first write that gives an address back; ``gone`` says
+    whether it was."""
+
+    resource: Resource[Any]
+    gone: bool = False

@@ -20,6 +20,7 @@ from tortie.errors import AlreadyExists, Conflict, NotFound
 from tortie.ipam.blocks import Edit
 from tortie.ipam.handles import ATTEMPTS, retry_delays
 from tortie.ipam.records import Block, Handle, find_block
+from tortie.ipam.requests import Leaving, LeavingMoved
 from tortie.net.addresses import Prefix
 from tortie.observe.clock import Clock
 from tortie.resources.allocation_block import AllocationBlockSpec
@@ -48,7 +49,8 @@ class Made(Generic[T]):
     """What a change comes to, and the handle to be stored (``put``) or deleted (``gone``) with it, if any.
 
     ``stored`` is the handle as it then stands. ``along`` is a new resource that rides along, after the block: when there
-    is one at its key already it is left out, which is no failure; ``along_stored`` is how it then stands.
+    is one at its key already it is left out, which is no failure; ``along_stored`` is how it then stands. ``leaving`` is
+    deleted along.
     """
 
     result: T
@@ -57,6 +59,7 @@ class Made(Generic[T]):
     stored: Handle | None = None
     along: Resource[Any] | None = None
     along_stored: Resource[Any] | None = None
+    leaving: Leaving | None = None
 
     @property
     def handle(self) -> str:
@@ -192,6 +195,10 @@ class BlockWriter:
                 return
             if moved:
                 _fail([each for each, made in results if made.handle == moved], HandleMoved(moved))
+                left = [
+                    each for each, made in results if made.leaving and str(made.leaving.resource.key) == moved
+                ]
+                _fail(left, LeavingMoved(moved))
                 for each, made in results:
                     each.alone = each.alone or (made.along is not None and str(made.along.key) == moved)
             else:
@@ -232,7 +239,9 @@ class BlockWriter:
         spec = edit.finish()
         bringing = [each for each in made if each.put is not None]
         puts: list[Resource[Any]] = [each.put for each in bringing if each.put is not None]
-        gone = [each.gone for each in made if each.gone is not None]
+        leaving = [each.leaving for each in made if each.leaving is not None]
+        gone: list[Resource[Any]] = [each.gone for each in made if each.gone is not None]
+        gone += [each.resource for each in leaving]
         if spec is None and not puts and not gone:
             return None
         if spec is not None:
@@ -247,6 +256,8 @@ class BlockWriter:
         checkpoint("ipam.block.written")
         for each, handle in zip(bringing, stored, strict=False):
             each.stored = handle
+        for one in leaving:
+            one.gone = True
         if spec is not None:
             self.known = stored[len(bringing)]
         for each, resource in zip(riding, stored[len(stored) - len(riding) :], strict=True):

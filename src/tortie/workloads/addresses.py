@@ -13,7 +13,7 @@ from tortie.cni.frames import DelegateEnd
 from tortie.cni.request import Request
 from tortie.cni.result import DNS
 from tortie.cni.result import parse as parse_result
-from tortie.ipam.allocator import Allocator, AssignRequest
+from tortie.ipam.allocator import Allocator, AssignRequest, Leaving
 from tortie.net.addresses import Address
 from tortie.resources.resource import Resource
 from tortie.workloads.means import Delegate
@@ -53,8 +53,8 @@ class AddressSource(Protocol):
         Raises `AddressesExhausted`, `StoreError`, `CNIError`."""
         ...
 
-    async def release(self) -> None:
-        """Give back all. Nothing to give back is success."""
+    async def release(self, leaving: Leaving | None = None) -> None:
+        """Give back all. Nothing to give back is success. ``leaving`` may be deleted with it. Raises `LeavingMoved`."""
         ...
 
 
@@ -108,8 +108,8 @@ class OwnAddresses:
             await self._allocator.assign_address(address, self._sandbox.handle, attributes)
         return tuple(sorted(wanted))
 
-    async def release(self) -> None:
-        await self._allocator.release_handle(self._sandbox.handle)
+    async def release(self, leaving: Leaving | None = None) -> None:
+        await self._allocator.release_handle(self._sandbox.handle, leaving=leaving)
 
 
 class DelegatedAddresses:
@@ -140,7 +140,7 @@ class DelegatedAddresses:
             raise CNIError(Code.DELEGATE_FAILED, f"the IPAM plugin {self._plugin} gave no address")
         return Assigned(addresses=tuple(sorted(ip.address.address for ip in result.ips)), dns=result.dns)
 
-    async def release(self) -> None:
+    async def release(self, leaving: Leaving | None = None) -> None:
         check_delegate(self._plugin, "DEL", await self._delegate("DEL", self._plugin))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import both
 from tortie.cni.request import Request
 from tortie.errors import StoreError
-from tortie.workloads.addresses import source_of
+from tortie.ipam.allocator import Leaving, LeavingMoved
+from tortie.workloads.addresses import AddressSource, source_of
 from tortie.workloads.facts import require_ready
 from tortie.workloads.means import Delegate, Means, passing
 from tortie.workloads.sandbox import Sandbox
@@ -24,8 +27,9 @@ async def detach(
     try:
         await require_ready(means)
         checkpoint("del.read")
-        # The endpoint before its addresses and its wire: nobody may get an address that still leads here, and the
-        # dataplane need not repair what goes away.
+        if request.config.ipam.is_built_in and await _leave_together(means, sandbox, netns, source):
+            return
+        # The endpoint before its addresses: nobody may get one that still leads here.
         ours = await means.register.withdraw(sandbox.endpoint, sandbox.container_id)
     except StoreError:
         await _unplug(means, sandbox, netns, sweep=False)
@@ -35,6 +39,25 @@ async def detach(
         passing(_unplug(means, sandbox, netns, sweep=ours), "del.unplugged"),
         passing(source.release(), "del.released"),
     )
+
+
+async def _leave_together(means: Means, sandbox: Sandbox, netns: int | None, source: AddressSource) -> bool:
+    """The usual case, in one write: an endpoint that stands as we wrote it goes with its addresses. False: not so."""
+    endpoint = means.register.may_leave(sandbox.endpoint, sandbox.container_id)
+    if endpoint is None:
+        return False
+    leaving = Leaving(endpoint)
+
+    async def leave() -> None:
+        with contextlib.suppress(LeavingMoved):
+            await source.release(leaving)
+        if leaving.gone:
+            means.register.left(endpoint)
+            checkpoint("del.withdrawn")
+            checkpoint("del.released")
+
+    await both(passing(_unplug(means, sandbox, netns, sweep=True), "del.unplugged"), leave())
+    return leaving.gone
 
 
 async def _unplug(means: Means, sandbox: Sandbox, netns: int | None, *, sweep: bool) -> None:

@@ -30,6 +30,15 @@ class EndpointRegister(Protocol):
         """It was, and stands now. Returns its revision."""
         ...
 
+    def may_leave(self, key: ResourceKey, container_id: str) -> Resource[Any] | None:
+        """The endpoint as it stands as far as we know, if it is this container's and the release of its addresses, which
+        is about to begin, may delete it along; `left` follows when it did."""
+        ...
+
+    def left(self, endpoint: Resource[Any]) -> None:
+        """It is deleted."""
+        ...
+
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
         """Take it back, unless another container's stands there by now: then False. Absent is success."""
         ...
@@ -71,8 +80,8 @@ class StoreRegister:
     def __init__(self, store: Store, own_writes: OwnWrites | None = None) -> None:
         self._store = store
         self._own_writes: OwnWrites = _Nobody() if own_writes is None else own_writes
-        self._published: dict[ResourceKey, tuple[str, Revision]] = {}
-        """Ours as we wrote them, by container: saves a read where nobody else wrote since."""
+        self._published: dict[ResourceKey, Resource[Any]] = {}
+        """Ours as we wrote them: saves a read where nobody else wrote since."""
 
     async def publish(self, endpoint: Resource[Any]) -> Revision:
         before: Update | None = None
@@ -108,13 +117,25 @@ class StoreRegister:
     def carried(self, endpoint: Resource[Any]) -> Revision:
         self._own_writes.write_through(Put(endpoint))
         revision = _revision_of(endpoint)
-        self._published[endpoint.key] = (endpoint.spec.container_id, revision)
+        self._published[endpoint.key] = endpoint
         return revision
+
+    def may_leave(self, key: ResourceKey, container_id: str) -> Resource[Any] | None:
+        known = self._published.get(key)
+        if known is None or known.spec.container_id != container_id:
+            return None
+        self._own_writes.hold(key)
+        return known
+
+    def left(self, endpoint: Resource[Any]) -> None:
+        self._published.pop(endpoint.key, None)
+        self._own_writes.write_through(Delete(endpoint.key))
 
     async def withdraw(self, key: ResourceKey, container_id: str) -> bool:
         self._own_writes.hold(key)
         known = self._published.pop(key, None)
-        revision = known[1] if known is not None and known[0] == container_id else None
+        ours = known is not None and known.spec.container_id == container_id
+        revision = known.revision if known is not None and ours else None
         for _ in range(MOST_TRIES):
             try:
                 if revision is None:
