@@ -1,8 +1,8 @@
 """ADD: an interface that works, with an address of its own, or nothing at all.
 
-What does not depend on each other runs side by side: the wire is made while pod and addresses are asked for, and the pod's end
-is set up while the dataplane does the node's part. One write stores addresses and endpoint, where there is none yet. See
-`checkpoints` for the steps.
+What does not depend on each other runs side by side: the wire is made while the pod is read, the pod's end is set up while its
+addresses and its endpoint are being stored, by one write where there is no endpoint yet; meanwhile the dataplane does the node's
+part. See `checkpoints` for the steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.joins import Recall, both
@@ -19,14 +19,14 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
-from tortie.kernel.pod_link import HOST_MAC
+from tortie.kernel.pod_link import HOST_MAC, PodLink
 from tortie.net.addresses import Address, Interface
 from tortie.observe import log
 from tortie.resources.resource import Resource, ResourceKey, Revision
 from tortie.workloads.addresses import Assigned, source_of
 from tortie.workloads.endpoint import attributes_of, build_endpoint, profiles_of
 from tortie.workloads.facts import read_namespace, read_pod, require_ready
-from tortie.workloads.means import Delegate, Means, passing
+from tortie.workloads.means import Delegate, Means
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes, read_wishes
 
@@ -61,6 +61,14 @@ async def attach(
         raise
 
 
+class _Prepared(NamedTuple):
+    """What an ADD comes to, before the kernel has it."""
+
+    assigned: Assigned
+    endpoint: Resource[Any]
+    link: PodLink
+
+
 class _Attachment:
     """One ADD under way: what it has done so far."""
 
@@ -82,6 +90,7 @@ class _Attachment:
         self._makes_link = False
         self._takes_addresses = False
         self._has_addresses = False
+        self._chosen: asyncio.Future[PodLink | None] = asyncio.get_running_loop().create_future()
         self._link = dataclasses.replace(
             sandbox.wire,
             mtu=request.config.mtu or means.mtu(),
@@ -92,19 +101,20 @@ class _Attachment:
         means, sandbox = self.means, self.sandbox
         if means.links.exists(sandbox.host_name):
             # An ADD before this one: it is replaced once we know that we can.
-            pod, wishes, assigned = await self._prepare()
-            await self._create()
+            prepared = await self._prepare()
+            self._go_on()
+            await self._create(prepared.link)
+            _, revision = await both(self._configure(prepared.link), self._publish(prepared))
         else:
-            (pod, wishes, assigned), _ = await both(self._prepare(), self._create())
-        self._go_on()
-        self._link = dataclasses.replace(self._link, addresses=assigned.addresses, mac=self._mac(wishes))
-        _, revision = await both(
-            passing(means.links.configure(self._link, self._netns), "add.configured"),
-            passing(self._publish(pod, wishes, assigned), "add.published"),
-        )
+            (prepared, revision), configured = await both(self._store(), self._wire())
+            self._go_on()
+            if configured != prepared.link:
+                # Others had the address first that we had in mind.
+                await self._create(prepared.link)
+                await self._configure(prepared.link)
         await self._realised(sandbox.endpoint, revision)
         checkpoint("add.realised")
-        return self._result(assigned)
+        return self._result(prepared)
 
     async def undo(self) -> None:
         """In the order of DEL: nobody may get an address that still leads here."""
@@ -121,12 +131,33 @@ class _Attachment:
         await self._source.release()
         checkpoint("add.undo-addresses")
 
-    async def _create(self) -> None:
+    async def _wire(self) -> PodLink | None:
+        """Make the wire, and set up the pod's end as soon as it is known with which addresses: the write that makes them
+        ours is under way then. Returns how it is set up; None when nothing came of the addresses."""
+        await self._create(self._link)
+        link = await self._chosen
+        if link is not None:
+            await self._configure(link)
+        return link
+
+    async def _create(self, link: PodLink) -> None:
         self._makes_link = True
-        await self.means.links.create(self._link, self._netns)
+        await self.means.links.create(link, self._netns)
         checkpoint("add.created")
 
-    async def _prepare(self) -> tuple[Resource[Any] | None, Wishes, Assigned]:
+    async def _configure(self, link: PodLink) -> None:
+        await self.means.links.configure(link, self._netns)
+        checkpoint("add.configured")
+
+    async def _store(self) -> tuple[_Prepared, Revision]:
+        try:
+            prepared = await self._prepare()
+            return prepared, await self._publish(prepared)
+        finally:
+            if not self._chosen.done():
+                self._chosen.set_result(None)
+
+    async def _prepare(self) -> _Prepared:
         """Who the pod is, what it asks for, and its addresses; with them its endpoint is stored, where that can be."""
         namespace = await read_namespace(self.means, self.sandbox)
         pod = await read_pod(self.means, self.sandbox)
@@ -139,34 +170,44 @@ class _Attachment:
         )
         await self.means.profiles.ensure(profiles_of(self.sandbox, pod))
         checkpoint("add.profiles")
+
+        def along(addresses: tuple[Address, ...]) -> Resource[Any]:
+            self._choose(addresses, wishes)
+            return self._endpoint(addresses, wishes, pod)
+
         now = datetime.datetime.now(datetime.UTC)
         attributes = attributes_of(self.sandbox, now.strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC"))
         labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
         carried = self.means.register.may_be_carried(self.sandbox.endpoint)
         self._takes_addresses = True
-        assigned = await self._source.assign(
-            wishes,
-            attributes,
-            labels,
-            (lambda addresses: self._endpoint(pod, wishes, addresses)) if carried else None,
-        )
+        assigned = await self._source.assign(wishes, attributes, labels, along if carried else None)
         self._has_addresses = True
         checkpoint("add.assigned")
-        return pod, wishes, assigned
+        link = self._choose(assigned.addresses, wishes)
+        return _Prepared(assigned, self._endpoint(assigned.addresses, wishes, pod), link)
 
-    async def _publish(self, pod: Resource[Any] | None, wishes: Wishes, assigned: Assigned) -> Revision:
-        if assigned.stored is not None:
-            return self.means.register.carried(assigned.stored)
-        return await self.means.register.publish(self._endpoint(pod, wishes, assigned.addresses))
+    def _choose(self, addresses: tuple[Address, ...], wishes: Wishes) -> PodLink:
+        """These it will be, if nobody is quicker."""
+        mac = wishes.mac or self._link.mac
+        link = dataclasses.replace(self._link, addresses=addresses, mac=mac)
+        if not self._chosen.done():
+            self._chosen.set_result(link)
+        return link
 
     def _endpoint(
-        self, pod: Resource[Any] | None, wishes: Wishes, addresses: tuple[Address, ...]
+        self, addresses: tuple[Address, ...], wishes: Wishes, pod: Resource[Any] | None
     ) -> Resource[Any]:
-        mac = self._mac(wishes)
+        mac = wishes.mac or self._link.mac
         return build_endpoint(self.sandbox, addresses=addresses, mac=mac, wishes=wishes, pod=pod)
 
-    def _mac(self, wishes: Wishes) -> str:
-        return wishes.mac or self.sandbox.wire.mac
+    async def _publish(self, prepared: _Prepared) -> Revision:
+        register = self.means.register
+        if prepared.assigned.stored is not None:
+            revision = register.carried(prepared.assigned.stored)
+        else:
+            revision = await register.publish(prepared.endpoint)
+        checkpoint("add.published")
+        return revision
 
     async def _realised(self, key: ResourceKey, revision: Revision) -> None:
         """Wait, unless the configuration says not to, and no longer than the runtime wants the container."""
@@ -182,13 +223,14 @@ class _Attachment:
             message = f"{self.sandbox} was deleted by the runtime while it was being added"
             raise CNIError(Code.TRY_LATER, message)
 
-    def _result(self, assigned: Assigned) -> Result:
+    def _result(self, prepared: _Prepared) -> Result:
         """What the plugins before us did, and ours after it."""
+        assigned, link = prepared.assigned, prepared.link
         previous = self._request.config.previous
         before = parse_result(previous) if previous is not None else Result()
-        host = ResultInterface(name=self.sandbox.host_name, mac=HOST_MAC, mtu=self._link.mtu)
+        host = ResultInterface(name=self.sandbox.host_name, mac=HOST_MAC, mtu=link.mtu)
         pod = ResultInterface(
-            name=self.sandbox.ifname, mac=self._link.mac, sandbox=self.sandbox.netns, mtu=self._link.mtu
+            name=self.sandbox.ifname, mac=link.mac, sandbox=self.sandbox.netns, mtu=link.mtu
         )
         interfaces = (*before.interfaces, host, pod)
         ips = tuple(
@@ -197,7 +239,7 @@ class _Attachment:
         )
         routes = tuple(
             ResultRoute(destination=route.prefix, gateway=route.gateway)
-            for route in self._link.routes()
+            for route in link.routes()
             if route.gateway is not None
         )
         return Result(
