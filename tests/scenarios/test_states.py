@@ -318,7 +318,7 @@ bgp_mesh = [
             pools=(
                 ExportPool(prefix=P("10.77.0.0/16")),
                 ExportPool(prefix=P("10.88.0.0/16"), export=False),
-                ExportPool(prefix=P("10.99.0.0/16"), export=False),
+                ExportPool(prefix=P("10.99.0.0/16")),
             ),
         ),
     )

@@ -54,5 +54,6 @@ def _pool(resource: Resource[IPPoolSpec]) -> Pool:
     return Pool(
         prefix=Prefix.parse(spec.cidr),
         masquerade=bool(spec.nat_outgoing),
-        export=not spec.disabled and not spec.disable_bgp_export,
+        # Also of a disabled pool, whose pods keep their network (Calico documentation, "Migrate from one IP pool to another").
+        export=not spec.disable_bgp_export,
     )
