@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.lab.lab_command import LabCommand, lab, wait_until
+from tests.lab.traffic import no_loss
 
-pytestmark = pytest.mark.needs("netns", "bird")
+pytestmark = pytest.mark.needs("netns", "bird", "fping")
 
 
 def pool(name: str, cidr: str, **spec: Any) -> dict[str, Any]:
@@ -79,6 +80,22 @@ def test_a_pool_deleted_while_in_use_stays_until_its_last_address_goes(shared: L
     wait_until(lambda: "old" not in _pools(shared), "the pool vanishes with its last address", 15)
     wait_until(lambda: "10.63.0." not in shared.here("node2", "ip", "route"), "and its routes", 15)
     wait_until(lambda: "10.63.0." not in shared.here("node1", "ip", "route"), "and its blackhole", 15)
+
+
+def test_a_disabled_pool_gives_nothing_more_and_its_pods_keep_their_network(shared: LabCommand) -> None:
+    shared.apply(pool("tired", "10.67.0.0/24", blockSize=28))
+    pod = shared.add_pod("before", "node1", *of_pool("tired"))
+    wait_until(lambda: shared.reaches("node2", pod["ips"][0]), "the pod is reached")
+    routes = shared.here("node2", "ip", "route")
+    with no_loss(shared, ("node2", pod["ips"][0])):
+        shared.apply(pool("tired", "10.67.0.0/24", blockSize=28, disabled=True))
+        refused = shared.run("lab", "pod", "add", "late", "--node", "node1", *of_pool("tired"), check=False)
+        assert refused.returncode != 0
+        assert "tired" in refused.stderr
+        assert "disabled" in refused.stderr, refused.stderr
+    assert shared.here("node2", "ip", "route") == routes
+    shared.run("lab", "pod", "rm", "before")
+    shared.delete("ippool", "tired")
 
 
 def test_an_unused_pool_goes_at_once(shared: LabCommand) -> None:
