@@ -262,6 +262,19 @@ class SocketEtcd:
             self._process = None
 
 
+def inside(container: Container, *command: str) -> str:
+    """What a command prints in the container's network namespace."""
+    name = Path(container.netns).name
+    return subprocess.run(
+        ["ip", "netns", "exec", name, *command], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def address_of(result: dict[str, Any]) -> str:
+    """The first address of an ADD's result."""
+    return str(result["ips"][0]["address"]).partition("/")[0]
+
+
 async def ipam_problems(store: Store) -> list[str]:
     """What ``ipam check`` finds at one look: between two requests nothing may be amiss, not even for a moment."""
     return [problem.text for problem in leaks.problems(await leaks.look(store))]
