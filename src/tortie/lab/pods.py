@@ -97,6 +97,10 @@ async def add_pod(topology: Topology, store: Store, request: PodRequest) -> LabP
         await _ensure(store, NAMESPACE, request.namespace)
         await _ensure(store, SERVICE_ACCOUNT, request.service_account, request.namespace)
         stored = await store.create(pod)
+    except BaseException:
+        path.unlink()  # nothing else is there yet
+        raise
+    try:
         await fabric.add_namespace(sandbox)
         made.result = await _sandbox(topology, made).add()
         await store.update(replace(stored, status=_pod_status(made), revision=None))
