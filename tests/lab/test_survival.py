@@ -39,11 +39,15 @@ def _both_ways(made: LabCommand) -> list[tuple[str, str]]:
 
 def test_a_killed_agent_is_back_adopts_everything_and_nothing_is_lost(pair: LabCommand) -> None:
     before = pair.node("node1")["agent_pid"]
+    # The kernel makes link-local addresses by itself, and takes a second over each.
+    wait_until(
+        lambda: not pair.here("node1", "ip", "-6", "addr", "show", "tentative"), "addresses are settled"
+    )
     with watching(pair, "node1") as changes, no_loss(pair, *_both_ways(pair)):
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: pair.node("node1")["agent_pid"] not in (None, before), "the agent is back", 2)
         wait_until(lambda: pair.ready("node1"), "the agent is ready")
-    assert changes == [], "the new agent rewrote what the old one had made"
+    assert not changes, "\n".join(["the new agent rewrote what the old one had made:", *changes])
 
 
 def test_a_killed_bird_is_back_and_nothing_is_lost(pair: LabCommand) -> None:
