@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -17,24 +18,29 @@ pytestmark = pytest.mark.needs("netns", "bird", "fping")
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[LabCommand]:
-    """Two nodes with a pod each."""
-    with lab(f"tt-{os.getpid()}-pair", "--nodes", "2") as made:
+    """Two nodes with a pod each, in both IP versions."""
+    with lab(f"tt-{os.getpid()}-pair", "--nodes", "2", "--dual-stack") as made:
         made.add_pod("a1", "node1")
         made.add_pod("a2", "node2")
-        wait_until(lambda: made.reaches("a1", _ip(made, "a2")), "the pods reach each other")
+        for source, address in _both_ways(made):
+            wait_until(partial(made.reaches, source, address), f"{source} reaches {address}")
         yield made
 
 
+def _ips(made: LabCommand, pod: str) -> list[str]:
+    return next(row["ips"] for node in made.status()["nodes"] for row in node["pods"] if row["name"] == pod)
+
+
 def _ip(made: LabCommand, pod: str) -> str:
-    return str(
-        next(row["ips"][0] for node in made.status()["nodes"] for row in node["pods"] if row["name"] == pod)
-    )
+    return _ips(made, pod)[0]
 
 
 def _both_ways(made: LabCommand) -> list[tuple[str, str]]:
-    one, two = _ip(made, "a1"), _ip(made, "a2")
-    addresses = {node["name"]: node["address"] for node in made.status()["nodes"]}
-    return [("a1", two), ("a2", one), ("node1", two), ("a2", addresses["node1"])]
+    """In both directions and IP versions, between pods and between node and pod."""
+    paths: list[tuple[str, str]] = []
+    for one, two in zip(_ips(made, "a1"), _ips(made, "a2"), strict=True):
+        paths += [("a1", two), ("a2", one), ("node1", two)]
+    return [*paths, ("a2", made.node("node1")["address"])]
 
 
 def test_a_killed_agent_is_back_adopts_everything_and_nothing_is_lost(pair: LabCommand) -> None:
@@ -55,8 +61,8 @@ def test_a_killed_bird_is_back_and_nothing_is_lost(pair: LabCommand) -> None:
     with watching(pair, "node2") as changes, no_loss(pair, *_both_ways(pair)):
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: pair.node("node1")["bird_pid"] not in (None, before), "BIRD is back", 2)
-        wait_until(lambda: _established(pair, "node1") == ["node2"], "the session is back")
-        wait_until(lambda: _established(pair, "node2") == ["node1"], "the session is back")
+        wait_until(lambda: _established(pair, "node1") == ["node2"] * 2, "the sessions are back")
+        wait_until(lambda: _established(pair, "node2") == ["node1"] * 2, "the sessions are back")
     assert not [change for change in changes if "Deleted" in change], "the peer forgot the node's routes"
 
 
@@ -66,7 +72,7 @@ def test_agent_and_bird_of_both_nodes_killed_at_once(pair: LabCommand) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: all(map(pair.ready, ("node1", "node2"))), "the agents are ready", 15)
-        wait_until(lambda: _established(pair, "node1") == ["node2"], "the session is back", 15)
+        wait_until(lambda: _established(pair, "node1") == ["node2"] * 2, "the sessions are back", 15)
     made = pair.add_pod("later", "node1")
     wait_until(lambda: pair.reaches("node2", made["ips"][0]), "a pod that came afterwards is reached")
     pair.run("lab", "pod", "rm", "later")
