@@ -210,12 +210,12 @@ class LinuxPodLinks:
         netns.visit(namespace, lambda: _configure(wanted))
 
     def _begin_removal(self, namespace: Namespace | None, name: str, peer: str) -> _Removal | None:
-        index = self._host_index(peer) if peer else 0
-        if peer and not index:
+        index = self._host_index(peer or name)
+        if not index:
             return None
         if namespace is None:
-            return _Removal.begin(name, index)
-        return netns.visit(namespace, lambda: _Removal.begin(name, index))
+            return _Removal(index, name)
+        return netns.visit(namespace, lambda: _Removal.inside(name, index))
 
     async def _remove(self, namespace: Namespace | None, name: str, peer: str = "") -> bool:
         """The kernel takes an interface from view within a millisecond, then holds its caller for some 15 ms more:
@@ -245,25 +245,23 @@ class LinuxPodLinks:
 class _Removal:
     """One interface on its way out: a socket that hears of it, and one whose call lasts until the kernel is done."""
 
-    def __init__(self, link: Link, name: str) -> None:
+    def __init__(self, index: int, name: str) -> None:
         self.events = nl.NetlinkSocket(nl.ROUTE, groups=_LINK_EVENTS)
         self._commands = nl.NetlinkSocket(nl.ROUTE)
-        self._link = link
+        self._index = index
         self._name = name
 
     @staticmethod
-    def begin(name: str, peer: int) -> _Removal | None:
+    def inside(name: str, peer: int) -> _Removal | None:
         """In the calling thread's namespace. None when there is no such interface, or its peer is another one."""
         with RouteSocket() as here:
             link = here.link(name)
-        if link is None or (peer and link.peer != peer):
-            return None
-        return _Removal(link, name)
+        return _Removal(link.index, name) if link is not None and link.peer == peer else None
 
     def finish(self) -> bool:
         """Blocks until the kernel is done. False when someone else was faster."""
         try:
-            self._commands.request(codec.delete_link(self._link.index, subject=self._name))
+            self._commands.request(codec.delete_link(self._index, subject=self._name))
         except KernelError as error:
             if error.errno == errno.ENODEV:
                 return False
@@ -279,9 +277,7 @@ class _Removal:
         except OSError:  # some were lost: the end of `finish` will tell
             return
         for message in heard:
-            ours = (
-                message.kind == codec.DEL_LINK and codec.decode_link(message.body).index == self._link.index
-            )
+            ours = message.kind == codec.DEL_LINK and codec.decode_link(message.body).index == self._index
             if ours and not gone.done():
                 gone.set_result(True)
 

@@ -27,7 +27,7 @@ async def detach(
     try:
         await require_ready(means)
         checkpoint("del.read")
-        if request.config.ipam.is_built_in and await _leave_together(means, sandbox, netns, source):
+        if request.config.ipam.is_built_in and await _leave_together(means, sandbox, source):
             return
         # The endpoint before its addresses: nobody may get one that still leads here.
         ours = await means.register.withdraw(sandbox.endpoint, sandbox.container_id)
@@ -41,7 +41,7 @@ async def detach(
     )
 
 
-async def _leave_together(means: Means, sandbox: Sandbox, netns: int | None, source: AddressSource) -> bool:
+async def _leave_together(means: Means, sandbox: Sandbox, source: AddressSource) -> bool:
     """The usual case, in one write: an endpoint that stands as we wrote it goes with its addresses. False: not so."""
     endpoint = means.register.may_leave(sandbox.endpoint, sandbox.container_id)
     if endpoint is None:
@@ -56,7 +56,8 @@ async def _leave_together(means: Means, sandbox: Sandbox, netns: int | None, sou
             checkpoint("del.withdrawn")
             checkpoint("del.released")
 
-    await both(passing(_unplug(means, sandbox, netns, sweep=True), "del.unplugged"), leave())
+    # Our own ADD made it: no need to look into the pod's namespace to know whose the wire is.
+    await both(passing(means.links.remove(endpoint.spec.interface_name), "del.unplugged"), leave())
     return leaving.gone
 
 
