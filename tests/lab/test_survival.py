@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import pytest
@@ -88,6 +90,52 @@ def test_a_pod_that_comes_and_one_that_goes_while_the_agent_is_dead(pair: LabCom
     assert gone["interface"] not in pair.here("node1", "ip", "-br", "link")
     wait_until(lambda: pair.reaches("node2", come["ips"][0]), "the new pod is reached")
     pair.run("lab", "pod", "rm", "come")
+
+
+def test_pods_come_and_go_in_crowds_while_the_agents_are_killed(pair: LabCommand) -> None:
+    """A runtime tries again what failed; in the end all are there, and later none."""
+    names = [f"crowd{number}" for number in range(10)]
+    ended = threading.Event()
+
+    def kill_again_and_again() -> None:
+        while not ended.wait(0.6):
+            for node in pair.status()["nodes"]:
+                if node["agent_pid"]:
+                    with suppress(ProcessLookupError):
+                        os.kill(node["agent_pid"], signal.SIGKILL)
+
+    def until_done(*argv: str) -> None:
+        said: list[str] = []
+        while len(said) < 20:
+            done = pair.run(*argv, check=False)
+            if done.returncode == 0:
+                return
+            said.append(done.stderr)
+        raise AssertionError(f"{argv}: {said}")
+
+    for command in ("add", "rm"):
+        killer = threading.Thread(target=kill_again_and_again)
+        with ThreadPoolExecutor(4) as pool:
+            ended.clear()
+            killer.start()
+            try:
+                begun = [
+                    pool.submit(until_done, "lab", "pod", command, name, *where)
+                    for number, name in enumerate(names)
+                    for where in [("--node", f"node{number % 2 + 1}") if command == "add" else ()]
+                ]
+                for each in begun:
+                    each.result(timeout=60)
+            finally:
+                ended.set()
+                killer.join()
+        wait_until(lambda: all(map(pair.ready, ("node1", "node2"))), "the agents are ready", 15)
+        there = {pod["name"]: pod["ips"] for node in pair.status()["nodes"] for pod in node["pods"]}
+        assert set(names) & set(there) == (set(names) if command == "add" else set())
+        addresses = [address for ips in there.values() for address in ips]
+        assert len(addresses) == len(set(addresses)) == 2 * len(there)
+        assert pair.tortie("ipam", "check").returncode == 0
+    assert pair.json("check", "reachability")["ok"]
 
 
 def test_a_sandbox_that_vanished_while_the_agent_was_dead_is_cleaned_up(pair: LabCommand) -> None:
