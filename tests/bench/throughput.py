@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from tests.bench.figures import Figure, ratios
 from tests.bench.labs import bench_lab
@@ -47,6 +48,7 @@ async def _gigabits(client: str, server: str, address: str) -> float:
         process.run(_inside(server, 1, "iperf3", "-s", "-1"), timeout_seconds=30, check=False)
     )
     command = _inside(client, 0, "iperf3", "-J", "-c", address, "-t", str(SECONDS), "-O", "0.2")
+    answer: dict[str, Any] = {}
     for _ in range(50):
         outcome = await process.run(command, timeout_seconds=30, check=False)
         answer = json.loads(outcome.stdout or b"{}")

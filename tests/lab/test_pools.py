@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,7 +155,7 @@ def test_the_first_pod_of_a_node_is_soon_reached_from_everywhere(unique_name: Ca
     with lab(unique_name(), "--nodes", "3") as made:
         first = made.add_pod("first", "node1")["ips"][0]
         for place in ("node1", "node2", "node3"):
-            wait_until(lambda place=place: made.reaches(place, first), f"{place} reaches the first pod", 2)
+            wait_until(partial(made.reaches, place, first), f"{place} reaches the first pod", 2)
         assert made.tortie("ipam", "check").returncode == 0
 
 

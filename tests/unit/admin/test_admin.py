@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,13 @@ async def _rows() -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[AdminClient]:
-    operations = {"echo": _echo, "refuse": _refuse, "broken": _broken, "slow": _slow, "rows": _rows}
+    operations: dict[str, Callable[..., Awaitable[Any]]] = {
+        "echo": _echo,
+        "refuse": _refuse,
+        "broken": _broken,
+        "slow": _slow,
+        "rows": _rows,
+    }
     task = asyncio.ensure_future(AdminServer(path, operations).run())
     async with asyncio.timeout(2):
         while not _exists(path):  # noqa: ASYNC110 - the server tells nobody
