@@ -89,7 +89,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
         for node in self.nodes:
             if node.name == name:
                 return node
-        known = f"{self.nodes[0].name} to {self.nodes[-1].name}" if len(self.nodes) > 1 else node_names
+        known = ", ".join(each.name for each in self.nodes)
         raise UsageError(f"lab {self.name} has no node {name!r}: it has {known}")
 
     def run_dir(self, node: str) -> Path:
