@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tortie.datastore.etcd.key_value import EtcdKeyValue
 from tortie.datastore.etcd.options import EtcdOptions
@@ -46,6 +46,19 @@ class EtcdServer:
         self.arguments = list(arguments)
         self.cluster = f"{name}=http://127.0.0.1:{self.peer_port}"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Started, and serving."""
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def endpoint(self) -> str:

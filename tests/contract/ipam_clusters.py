@@ -26,13 +26,8 @@ from tortie.resources.resource import Metadata, Resource, ResourceKey
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

@@ -30,13 +30,8 @@ from tortie.errors import AccessDenied, HistoryGone, StoreUnavailable, UsageErro
 
 @pytest.fixture
 def server() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -304,13 +299,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tls_server(certificates: Path) -> Iterator[EtcdServer]:
     files = ("--cert-file", certificates / "server.pem", "--key-file", certificates / "server.key")
     demand = ("--client-cert-auth", "--trusted-ca-file", certificates / "ca.pem")
-    server = EtcdServer(scheme="https", arguments=[str(part) for part in (*files, *demand)])
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer(scheme="https", arguments=[str(part) for part in (*files, *demand)]) as server:
         yield server
-    finally:
-        server.close()
 
 
 async def test_tls_with_a_client_certificate(tls_server: EtcdServer, certificates: Path) -> None:

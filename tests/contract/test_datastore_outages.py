@@ -27,13 +27,8 @@ from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 
 @pytest.fixture
 def server() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 class Held:

@@ -23,13 +23,8 @@ _roots = itertools.count()
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer(arguments=["--experimental-watch-progress-notify-interval", "1s"])
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer(arguments=["--experimental-watch-progress-notify-interval", "1s"]) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

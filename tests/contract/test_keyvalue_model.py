@@ -158,13 +158,8 @@ class Model(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 def _check(place: Place, examples: int) -> None:

@@ -57,13 +57,8 @@ ENDPOINT = """
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 class Ended:

@@ -45,13 +45,8 @@ from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT, WorkloadEndpoi
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[EtcdServer]:
-    server = EtcdServer()
-    try:
-        server.start()
-        server.wait()
+    with EtcdServer() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

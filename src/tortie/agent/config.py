@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from tortie.admin.fleet import DEFAULT_RUN_DIR, socket_in
 from tortie.datastore.open import DEFAULT_CONFIG
 from tortie.errors import UsageError
 from tortie.observe.log import LEVELS
 
-RUN_DIR = Path("/run/tortie")
 STATE_DIR = Path("/var/lib/tortie")
 MOST_NODE_NAME = 253
 
@@ -28,7 +28,7 @@ MOST_NODE_NAME = 253
 class AgentPaths:
     """Every file of one agent. ``run`` is forgotten with the machine's next start, ``state`` is not."""
 
-    run: Path = RUN_DIR
+    run: Path = DEFAULT_RUN_DIR
     state: Path = STATE_DIR
 
     @property
@@ -37,7 +37,7 @@ class AgentPaths:
 
     @property
     def admin_socket(self) -> Path:
-        return self.run / "admin.sock"
+        return socket_in(self.run)
 
     @property
     def lock(self) -> Path:
@@ -97,7 +97,8 @@ def load(
         datastore=said.get("TORTIE_DATASTORE"),
         file=named,
         paths=AgentPaths(
-            Path(said.get("TORTIE_RUN_DIR") or RUN_DIR), Path(said.get("TORTIE_STATE_DIR") or STATE_DIR)
+            Path(said.get("TORTIE_RUN_DIR") or DEFAULT_RUN_DIR),
+            Path(said.get("TORTIE_STATE_DIR") or STATE_DIR),
         ),
         log_level=level,
         log_format=log_format,

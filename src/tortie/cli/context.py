@@ -71,7 +71,7 @@ def global_options(*, hidden: bool = False) -> list[click.Option]:
             hidden=hidden,
             expose_value=False,
             callback=_set("config"),
-            help="YAML file that names the datastore.  [env: TORTIE_CONFIG; default: /etc/tortie/tortie.yaml]",
+            help="TOML file that names the datastore.  [env: TORTIE_CONFIG; default: /etc/tortie/tortie.toml]",
         ),
     ]
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from tortie.cli.context import Settings, run
 from tortie.cli.output import progress, show, table
 from tortie.errors import UsageError
 
@@ -217,16 +218,11 @@ def supervise(lab_name: str) -> None:
 
 
 def _with_store(url: str, work: Callable[[Any], Awaitable[T]]) -> T:
-    async def run() -> T:
-        from tortie.datastore.open import open_store
-
-        store = open_store(url)
-        try:
+    async def opened() -> T:
+        async with Settings(datastore=url).store() as store:
             return await work(store)
-        finally:
-            await store.close()
 
-    return asyncio.run(run())
+    return run(opened())
 
 
 def _pairs(option: str, text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from tortie.admin.client import AdminClient
+from tortie.admin.fleet import socket_in
 from tortie.cni import install
 from tortie.errors import AgentUnavailable, DeadlineExceeded, ProgramFailed, TortieError, UsageError
 from tortie.kernel import process
@@ -83,7 +84,7 @@ async def down(name: str, progress: Progress) -> None:
 
 def admin_clients(topology: Topology) -> dict[str, AdminClient]:
     """One client a node."""
-    return {node.name: AdminClient(topology.run_dir(node.name) / "admin.sock") for node in topology.nodes}
+    return {node.name: AdminClient(socket_in(topology.run_dir(node.name))) for node in topology.nodes}
 
 
 def _is_up(name: str) -> bool:
