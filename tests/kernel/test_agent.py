@@ -112,6 +112,7 @@ def test_sigterm_ends_it_cleanly_and_leaves_the_dataplane(agent: AgentProcess) -
 def test_after_kill_9_the_next_one_adopts_what_is_there_and_writes_nothing(agent: AgentProcess) -> None:
     agent.start().ready()
     workload(agent)
+    until(lambda: not in_namespace(agent, "ip", "-6", "addr", "show", "tentative"))  # the kernel's own news
     rules = in_namespace(agent, "nft", "-a", "list", "ruleset")
     routes = in_namespace(agent, "ip", "route")
     assert "cali0web" in rules

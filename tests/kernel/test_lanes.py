@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import remove_netns
+from tests.kernel.agent_process import until
+
 pytest_plugins = ["pytester"]
+
+
+def pids(name: str) -> list[str]:
+    shown = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
+    return shown.stdout.split()
 
 
 def test_a_namespace_is_a_new_one_with_loopback_up(netns: Callable[[], str]) -> None:
@@ -26,8 +34,7 @@ def test_processes_in_a_namespace_end_with_it(netns: Callable[[], str]) -> None:
     name = netns()
     process = subprocess.Popen(["ip", "netns", "exec", name, "sleep", "600"])
     try:
-        from tests.conftest import remove_netns
-
+        until(lambda: str(process.pid) in pids(name))
         remove_netns(name)
         assert process.wait(timeout=10) == -9
         assert not Path("/run/netns", name).exists()
