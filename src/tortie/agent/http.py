@@ -1,7 +1,8 @@
 """`/liveness`, `/readiness` and `/metrics`: a small HTTP/1.1 server in a thread of its own.
 
 It answers even while the agent's event loop hangs: that is when the answer matters. Requests are bounded in size and time, and
-connections in number; only GET and HEAD are known.
+connections in number, each listener's by itself: who may reach the metrics must not be able to make the agent look dead. Only GET
+and HEAD are known.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class HttpThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
         self._listeners: dict[str, tuple[str, int, list[asyncio.Server]]] = {}
-        self._connections = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -76,9 +76,10 @@ class HttpThread:
         return port
 
     async def close(self) -> None:
-        """Stop all listeners and the thread."""
+        """Stop all listeners, whatever conversations there are, and the thread."""
         for name in list(self._listeners):
             await self.unlisten(name)
+        await self._on_thread(_end_conversations())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join, 2.0)
 
@@ -88,9 +89,10 @@ class HttpThread:
 
     async def _listen(self, name: str, host: str, port: int, routes: Mapping[str, Route]) -> None:
         await self._close(name)
+        connections: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(routes, reader, writer)
+            await _serve(routes, connections, reader, writer)
 
         try:
             sockets = await _bound(host, port)
@@ -107,22 +109,34 @@ class HttpThread:
             for server in listener[2]:
                 server.close()
 
-    async def _serve(
-        self, routes: Mapping[str, Route], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._connections += 1
-        try:
-            if self._connections > MOST_CONNECTIONS:
+
+async def _end_conversations() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=1.0)
+
+
+async def _serve(
+    routes: Mapping[str, Route],
+    connections: set[asyncio.StreamWriter],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    connections.add(writer)
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            if len(connections) > MOST_CONNECTIONS:
                 await _send(writer, "GET", Response(503, b"too many connections\n"))
                 return
-            async with asyncio.timeout(REQUEST_SECONDS):
-                method, response = await _answer(routes, reader)
-                await _send(writer, method, response)
-        except (TimeoutError, OSError):
-            return
-        finally:
-            self._connections -= 1
-            writer.close()
+            method, response = await _answer(routes, reader)
+            await _send(writer, method, response)
+    except (TimeoutError, OSError):
+        return
+    finally:
+        connections.discard(writer)
+        writer.close()
 
 
 async def _bound(host: str, port: int) -> list[socket.socket]:

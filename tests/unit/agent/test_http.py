@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tortie.agent.http import HttpThread, Response
+from tortie.agent.http import MOST_CONNECTIONS, HttpThread, Response
 from tortie.errors import UsageError
 
 
@@ -72,6 +73,19 @@ async def test_it_answers_while_the_main_loop_hangs(server: HttpThread) -> None:
     thread.start()
     thread.join(10)  # this very loop hangs meanwhile
     assert answers[0].endswith(b"ok\n")
+
+
+async def test_whoever_holds_all_connections_of_one_listener_does_not_shut_another(
+    server: HttpThread,
+) -> None:
+    await server.listen("metrics", "127.0.0.1", 0, {"/metrics": lambda: Response(200, b"1\n")})
+    port = server.port_of("metrics")
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(MOST_CONNECTIONS)]
+    with contextlib.suppress(ConnectionResetError):  # the refusal does not wait for the request
+        assert (await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+    assert (await ask(server.port_of("health"), b"GET /liveness HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+    for connection in held:
+        connection.close()
 
 
 async def test_a_listener_moves_to_another_port(server: HttpThread) -> None:
