@@ -45,7 +45,7 @@ def open_keyvalue(url: str | None = None, *, config: str | None = None) -> KeyVa
     chosen = _choose(url, settings)
     scheme, separator, rest = chosen.partition("://")
     if not separator:
-        raise UsageError(f"the datastore {chosen!r} is no URL: {_FORMS}")
+        raise UsageError(f"the datastore {redacted(chosen)!r} is no URL: {_FORMS}")
     address, _, query = rest.partition("?")
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     if scheme == "sqlite":
@@ -63,8 +63,8 @@ def chosen_url(url: str | None = None, *, config: str | None = None) -> str:
 
 
 def redacted(url: str) -> str:
-    """The URL without its password."""
-    scheme, separator, rest = url.partition("://")
+    """The URL without its password, also where it is none."""
+    scheme, separator, rest = url.rpartition("://")
     credentials, at, address = rest.rpartition("@")
     if not at:
         return url
@@ -97,7 +97,10 @@ def _read_config(config: str | None) -> Mapping[str, Any]:
 def _known(parameters: Mapping[str, str], names: tuple[str, ...], what: str) -> None:
     for name in parameters:
         if name not in names:
-            raise UsageError(f"{what}: unknown parameter {name!r}; known are {', '.join(names)}")
+            known = f"known are {', '.join(names)}"
+            if "@" in name:  # what stands before it may be the end of a password, and is not shown
+                raise UsageError(f"{what}: a ? within a password is written %3F; of parameters, {known}")
+            raise UsageError(f"{what}: unknown parameter {name!r}; {known}")
 
 
 def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
@@ -108,7 +111,7 @@ def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
     path = Path(unquote(address))
     if not path.is_absolute() or not path.name:
         raise UsageError(
-            f"sqlite://{address} names no file by its whole path: write sqlite:///path/to/file.db"
+            f"{redacted(f'sqlite://{address}')} names no file by its whole path: write sqlite:///path/to/file.db"
         )
     synchronous = parameters.get("synchronous", "normal")
     if synchronous not in ("normal", "full"):

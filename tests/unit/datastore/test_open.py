@@ -96,6 +96,9 @@ def test_the_file_says_what_the_url_does_not(tmp_path: Path) -> None:
         ("etcd://u:hidden@a/path", "no host:port"),
         ("etcd://a?password_file=/none/there", "/none/there cannot be read"),
         ("etcd://a?cacert=/x", "unknown parameter 'cacert'"),
+        ("u:hidden@a:1", "write sqlite:///"),
+        ("etcd://u:p?hidden@a:1", "written %3F"),
+        ("sqlite://u:hidden@a/b.db", "whole path"),
     ],
 )
 def test_a_bad_url_is_refused_with_its_part_and_without_its_password(url: str, said: str) -> None:
@@ -131,6 +134,7 @@ def test_passwords_are_never_shown() -> None:
     assert redacted("etcd://u:p@ss@a:1,b") == "etcd://u:***@a:1,b"
     assert redacted("etcd://u@a") == "etcd://u@a"
     assert redacted("sqlite:///a.db") == "sqlite:///a.db"
+    assert redacted("u:p@a:1") == "u:***@a:1"
     assert "hidden" not in chosen_url("etcd://u:hidden@a")
     assert "hidden" not in repr(open_keyvalue("etcd://u:hidden@a"))
     assert "hidden" not in repr(etcd_options("etcd://u:hidden@a"))
