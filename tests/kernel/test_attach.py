@@ -206,6 +206,18 @@ def test_add_without_a_namespace_names_it(node: Node, runtime: Runtime) -> None:
     node.assert_clean()
 
 
+def test_the_nodes_own_namespace_is_no_pods(node: Node, runtime: Runtime) -> None:
+    """Or its default route would lead to a gateway that is itself, and it would forward no more."""
+    own = f"/run/netns/{node.name}"
+    routes = subprocess.run(["ip", "-n", node.name, "route"], capture_output=True, check=True).stdout
+    with pytest.raises(PluginError) as raised:
+        runtime.add(Container(netns=own, pod="p", ifname="net0"))  # and its DEL
+    assert raised.value.code == 4
+    assert f"{own} is the node's own network namespace" in raised.value.message
+    assert subprocess.run(["ip", "-n", node.name, "route"], capture_output=True, check=True).stdout == routes
+    node.assert_clean()
+
+
 def test_a_foreign_interface_in_the_pod_survives(node: Node, runtime: Runtime) -> None:
     container = node.container("p")
     inside(container, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other")

@@ -19,6 +19,7 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
+from tortie.kernel import netns
 from tortie.kernel.pod_link import HOST_MAC, PodLink
 from tortie.net.addresses import Address, Interface
 from tortie.observe import log
@@ -39,7 +40,7 @@ async def attach(
     means: Means,
     sandbox: Sandbox,
     request: Request,
-    netns: int,
+    namespace: int,
     delegate: Delegate,
     recall: Recall,
 ) -> Result:
@@ -50,9 +51,15 @@ async def attach(
 
     Raises `TortieError`; then nothing is left but what the datastore kept us from giving back, and a DEL does that.
     """
+    if netns.is_own(namespace):
+        raise CNIError(
+            Code.INVALID_ENVIRONMENT,
+            f"CNI_NETNS: {sandbox.netns} is the node's own network namespace, not a pod's: a pod's routes and switches "
+            "would cut the node off; a pod on the host's network needs no plugin",
+        )
     await require_ready(means)
     checkpoint("add.ready")
-    work = _Attachment(means, sandbox, request, netns, delegate, recall)
+    work = _Attachment(means, sandbox, request, namespace, delegate, recall)
     try:
         return await work.run()
     except BaseException as error:
@@ -77,7 +84,7 @@ class _Attachment:
         means: Means,
         sandbox: Sandbox,
         request: Request,
-        netns: int,
+        namespace: int,
         delegate: Delegate,
         recall: Recall,
     ) -> None:
@@ -85,7 +92,7 @@ class _Attachment:
         self.sandbox = sandbox
         self._source = source_of(means.allocator, sandbox, request, delegate)
         self._request = request
-        self._netns = netns
+        self._namespace = namespace
         self._recall = recall
         self._makes_link = False
         self._takes_addresses = False
@@ -119,7 +126,7 @@ class _Attachment:
     async def undo(self) -> None:
         """In the order of DEL: nobody may get an address that still leads here."""
         if self._makes_link:
-            await self.means.links.remove_inside(self._link, self._netns)
+            await self.means.links.remove_inside(self._link, self._namespace)
             checkpoint("add.undo-link")
         if not self._takes_addresses:
             return
@@ -142,11 +149,11 @@ class _Attachment:
 
     async def _create(self, link: PodLink) -> None:
         self._makes_link = True
-        await self.means.links.create(link, self._netns)
+        await self.means.links.create(link, self._namespace)
         checkpoint("add.created")
 
     async def _configure(self, link: PodLink) -> None:
-        await self.means.links.configure(link, self._netns)
+        await self.means.links.configure(link, self._namespace)
         checkpoint("add.configured")
 
     async def _store(self) -> tuple[_Prepared, Revision]:
