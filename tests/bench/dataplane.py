@@ -12,10 +12,9 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from tests.bench.figures import Figure
-from tests.kernel.dataplane_world import RETURN, default_ipsets
+from tests.kernel.dataplane_world import RETURN, default_ipsets, ipset_deltas
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import IPSETS
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS
 from tortie.desired.table import Delta, Flush
@@ -109,7 +108,7 @@ def _merged(flushes: list[Flush]) -> Flush:
     routes = {key: row for flush in flushes for key, row in flush.deltas[1].put.items()}
     deltas = (
         Delta(SETTINGS, {NODE: RETURN}),
-        Delta(IPSETS, default_ipsets()),
+        *ipset_deltas(default_ipsets()),
         Delta(ENDPOINTS, endpoints),
         Delta(ROUTES, routes),
     )

@@ -14,7 +14,16 @@ from typing import Any
 from tortie.dataplane.api import Applied
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, IPSETS, MASQUERADE_POOLS, IPSetRow
+from tortie.desired.ipsets import (
+    ALL_HOSTS,
+    ALL_POOLS,
+    IPSETS,
+    MASQUERADE_POOLS,
+    MEMBERS,
+    PRESENT,
+    IPSetRow,
+    Member,
+)
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, Flush
@@ -143,7 +152,7 @@ class World:
         settings: SettingsRow | None = None,
         endpoints: Mapping[EndpointKey, EndpointRow] | None = None,
         routes: Mapping[Prefix, RouteRow] | None = None,
-        ipsets: Mapping[str, IPSetRow] | None = None,
+        ipsets: Mapping[str, frozenset[Prefix]] | None = None,
         gone: Sequence[Pod] = (),
         gone_routes: Sequence[Prefix] = (),
         in_sync: bool = True,
@@ -154,7 +163,7 @@ class World:
         if settings is not None:
             deltas.append(Delta(SETTINGS, {NODE: settings}))
         if ipsets:
-            deltas.append(Delta(IPSETS, ipsets))
+            deltas += ipset_deltas(ipsets)
         rows = {pod.key: pod.row() for pod in pods} | dict(endpoints or {})
         deltas.append(Delta(ENDPOINTS, rows, frozenset(pod.key for pod in gone)))
         wanted = {prefix: row for pod in pods for prefix, row in pod.routes().items()} | dict(routes or {})
@@ -184,12 +193,18 @@ def _no_duplicate_detection() -> None:
         sysctl.write(f"net/ipv6/conf/{place}/accept_dad", "0")
 
 
-def default_ipsets() -> dict[str, IPSetRow]:
+def ipset_deltas(ipsets: Mapping[str, frozenset[Prefix]]) -> list[Delta[Any, Any]]:
+    """These sets with these members."""
+    members = {Member(name, prefix): PRESENT for name, prefixes in ipsets.items() for prefix in prefixes}
+    return [Delta(IPSETS, dict.fromkeys(ipsets, IPSetRow())), Delta(MEMBERS, members)]
+
+
+def default_ipsets() -> dict[str, frozenset[Prefix]]:
     """One pool a family, with outgoing NAT, and this node as the only one."""
     return {
-        ALL_POOLS: IPSetRow(members=frozenset((POOL_V4, POOL_V6))),
-        MASQUERADE_POOLS: IPSetRow(members=frozenset((POOL_V4, POOL_V6))),
-        ALL_HOSTS: IPSetRow(members=frozenset((NODE_V4.prefix, NODE_V6.prefix))),
+        ALL_POOLS: frozenset((POOL_V4, POOL_V6)),
+        MASQUERADE_POOLS: frozenset((POOL_V4, POOL_V6)),
+        ALL_HOSTS: frozenset((NODE_V4.prefix, NODE_V6.prefix)),
     }
 
 

@@ -20,7 +20,6 @@ from tests.kernel.dataplane_world import (
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.dataplane.linux.rules import names
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import IPSetRow
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.table import DesiredKey
 from tortie.errors import KernelError
@@ -168,7 +167,7 @@ async def test_a_new_agent_adopts_what_it_finds(world: World, plane: LinuxDatapl
 async def test_a_new_agent_sweeps_what_nobody_wants(world: World, plane: LinuxDataplane) -> None:
     old, kept = world.pod(1), world.pod(2)
     lost_block = {Prefix.parse("10.65.0.64/26"): RouteRow(kind="blackhole", advertised=True)}
-    extra = {"old-set": IPSetRow(members=frozenset((Prefix.parse("198.51.100.0/24"),)))}
+    extra = {"old-set": frozenset((Prefix.parse("198.51.100.0/24"),))}
     flush = world.flush(
         old, kept, settings=RETURN, routes={**blocks(), **lost_block}, ipsets={**default_ipsets(), **extra}
     )
@@ -256,7 +255,7 @@ async def test_one_failure_does_not_stop_its_neighbours(world: World, plane: Lin
 async def test_the_kernel_refuses_one_set_and_takes_the_rest(world: World, plane: LinuxDataplane) -> None:
     a = world.pod(1)
     too_long = "s" * 300
-    ipsets = {too_long: IPSetRow(members=frozenset((Prefix.parse("198.51.100.0/24"),))), **default_ipsets()}
+    ipsets = {too_long: frozenset((Prefix.parse("198.51.100.0/24"),)), **default_ipsets()}
     result = await plane.apply(world.flush(a, settings=RETURN, ipsets=ipsets))
     assert [(key.table, key.key) for key in result.failed] == [("ipsets", too_long)]
     assert heard(world.node, NODE_V4, a.namespace, a.v4) is not None

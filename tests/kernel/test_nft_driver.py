@@ -13,7 +13,6 @@ from tortie.dataplane.linux.drivers.nft import NftDriver
 from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.chains import frame
-from tortie.desired.ipsets import IPSetRow
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
     ACCEPT,
@@ -105,7 +104,7 @@ async def test_nft_shows_what_we_meant(netns: Callable[[], str]) -> None:
     )
     ipsets = {
         **default_ipsets(),
-        "overlapping": IPSetRow(members=frozenset((POOL_V4, POOL_V6, *POOL_V4.subnets(18)))),
+        "overlapping": frozenset((POOL_V4, POOL_V6, *POOL_V4.subnets(18))),
     }
     await applied(plane, world.flush(*pods, endpoints=more, settings=settings, ipsets=ipsets))
     shown = re.sub(r"packets \d+ bytes \d+", "packets 0 bytes 0", world.ruleset())

@@ -11,7 +11,7 @@ from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, from_scratch
 from tortie.calc.scope import Scope
 from tortie.desired.bgp import BGP_NODE, BGP_PEERS, BGPNodeRow, BGPPeerRow, ExportPool
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, IPSETS, MASQUERADE_POOLS, IPSetRow
+from tortie.desired.ipsets import MEMBERS, PRESENT, Member
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.net.addresses import Address, Prefix
@@ -23,8 +23,13 @@ HERE = Scope("n1")
 P, A = Prefix.parse, Address.parse
 
 
-def ipset(*members: str) -> IPSetRow:
-    return IPSetRow(members=frozenset(map(P, members)))
+def members(**ipsets: tuple[str, ...]) -> dict[Member, bool]:
+    """Of sets by their names, with an underscore for each dash."""
+    return {
+        Member(name.replace("_", "-"), P(prefix)): PRESENT
+        for name, prefixes in ipsets.items()
+        for prefix in prefixes
+    }
 
 
 def to(pod: str, *, advertised: bool = False) -> RouteRow:
@@ -56,12 +61,12 @@ first_pod = [
     BASE.holds(ROUTES, {})
     .holds(ENDPOINTS, {})
     .holds(
-        IPSETS,
-        {
-            ALL_HOSTS: ipset("172.30.0.11"),
-            ALL_POOLS: ipset("10.77.0.0/16"),
-            MASQUERADE_POOLS: ipset("10.77.0.0/16"),
-        },
+        MEMBERS,
+        members(
+            all_hosts=("172.30.0.11",),
+            all_ipam_pools=("10.77.0.0/16",),
+            masq_ipam_pools=("10.77.0.0/16",),
+        ),
     ),
     BASE.then("affinity pending", affinity("n1", A_BLOCK, "pending")).holds(ROUTES, {}),
     BASE.then("block before confirmation", affinity("n1", A_BLOCK, "pending"), block(A_BLOCK, "n1")).holds(
@@ -223,16 +228,16 @@ settings = [
     .holds(SETTINGS, {NODE: SettingsRow()})
     .reports("'soon' is no duration"),
     EMPTY.then("invalid is absent", N2, Invalid(ResourceKey(NODE_KIND, "n1"), "spec.bgp: is a list"))
-    .holds(IPSETS, {ALL_HOSTS: ipset("172.30.0.12"), ALL_POOLS: ipset(), MASQUERADE_POOLS: ipset()})
+    .holds(MEMBERS, members(all_hosts=("172.30.0.12",)))
     .reports("Node n1: : spec.bgp: is a list"),
     EMPTY.then(
         "what validation let pass", pool("bad", "10.1.2.3/8"), node("n2", addresses=("fd00::9", "host.local"))
     )
-    .holds(IPSETS, {ALL_HOSTS: ipset("fd00::9"), ALL_POOLS: ipset(), MASQUERADE_POOLS: ipset()})
+    .holds(MEMBERS, members(all_hosts=("fd00::9",)))
     .reports("IPPool bad"),
     EMPTY.then(
         "two nodes with one address", node("n1", "172.30.0.11/24"), node("n9", "172.30.0.11/24")
-    ).holds(IPSETS, {ALL_HOSTS: ipset("172.30.0.11"), ALL_POOLS: ipset(), MASQUERADE_POOLS: ipset()}),
+    ).holds(MEMBERS, members(all_hosts=("172.30.0.11",))),
 ]
 
 # BGP

@@ -2,9 +2,9 @@
 
 ::
 
-    Node ──────────────▶ hosts ───┬──────────────┬────────────▶ IPSETS (all-hosts)
+    Node ──────────────▶ hosts ───┬──────────────┬────────────▶ IPSETS, MEMBERS (all-hosts)
     FelixConfiguration ─────────▶ settings ──────┼────────────▶ SETTINGS
-    IPPool ────────────▶ pools ───┼─────┬────────┼────────────▶ IPSETS (masq-ipam-pools, all-ipam-pools)
+    IPPool ────────────▶ pools ───┼─────┬────────┼────────────▶ IPSETS, MEMBERS (masq-ipam-pools, all-ipam-pools)
     BGPConfiguration ─▶ bgp_settings ───┼──────▶ bgp ─────────▶ BGP_NODE, BGP_PEERS
     BGPPeer ────────────────────────────┼────────┘
     AllocationBlock ───▶ blocks ────────┴──▶ routes ──────────▶ ROUTES
@@ -22,13 +22,13 @@ from tortie.calc.bgp_settings import BGPSettingsNode
 from tortie.calc.block_index import BlockIndex
 from tortie.calc.endpoints import EndpointsNode
 from tortie.calc.hosts import HostsNode
+from tortie.calc.ipsets import IPSets
 from tortie.calc.outlet import Rows
 from tortie.calc.pools import PoolsNode
 from tortie.calc.problems import Problems
 from tortie.calc.routes import RoutesNode
 from tortie.calc.scope import Scope
 from tortie.calc.settings import SettingsNode
-from tortie.desired.ipsets import IPSETS
 from tortie.desired.order import ORDER
 from tortie.desired.table import Flush, Problem
 from tortie.errors import InvalidResource
@@ -66,7 +66,7 @@ class CalcGraph:
 
     def __init__(self, scope: Scope) -> None:
         problems = Problems()
-        ipsets = Rows(IPSETS)
+        ipsets = IPSets()
         hosts = HostsNode(ipsets)
         pools = PoolsNode(ipsets)
         settings = SettingsNode(scope, hosts.hosts, problems)
@@ -99,7 +99,8 @@ class CalcGraph:
         )
         rows: tuple[Rows[Any, Any], ...] = (
             settings.rows,
-            ipsets,
+            ipsets.sets,
+            ipsets.members,
             endpoints.rows,
             routes.rows,
             bgp.nodes,

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tortie.calc.outlet import Outlet, Rows
-from tortie.desired.ipsets import ALL_HOSTS, IPSetRow
+from tortie.calc.ipsets import IPSets
+from tortie.calc.outlet import Outlet
+from tortie.desired.ipsets import ALL_HOSTS
 from tortie.net.addresses import Address, Interface, Prefix
 from tortie.resources.node import NodeSpec
 from tortie.resources.resource import Resource
@@ -32,7 +33,7 @@ class Host:
 class HostsNode:
     """In: Node. Out: `hosts` by name, and the IP set of all their addresses."""
 
-    def __init__(self, ipsets: Rows[str, IPSetRow]) -> None:
+    def __init__(self, ipsets: IPSets) -> None:
         self.hosts: Outlet[str, Host] = Outlet()
         self._ipsets = ipsets
         self._users: dict[Prefix, int] = {}
@@ -59,7 +60,7 @@ class HostsNode:
     def flush(self) -> None:
         if self._dirty:
             self._dirty = False
-            self._ipsets.want(ALL_HOSTS, IPSetRow(members=frozenset(self._users)))
+            self._ipsets.fill(ALL_HOSTS, frozenset(self._users))
 
 
 def _host(name: str, resource: Resource[NodeSpec]) -> Host:

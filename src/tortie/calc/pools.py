@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tortie.calc.outlet import Outlet, Rows
-from tortie.desired.ipsets import ALL_POOLS, MASQUERADE_POOLS, IPSetRow
+from tortie.calc.ipsets import IPSets
+from tortie.calc.outlet import Outlet
+from tortie.desired.ipsets import ALL_POOLS, MASQUERADE_POOLS
 from tortie.net.addresses import Prefix
 from tortie.resources.ip_pool import IPPoolSpec
 from tortie.resources.resource import Resource
@@ -24,7 +25,7 @@ class Pool:
 class PoolsNode:
     """In: IPPool. Out: `pools` by name, and the IP sets of pools."""
 
-    def __init__(self, ipsets: Rows[str, IPSetRow]) -> None:
+    def __init__(self, ipsets: IPSets) -> None:
         self.pools: Outlet[str, Pool] = Outlet()
         self.pools.subscribe(self._changed)
         self._ipsets = ipsets
@@ -44,9 +45,8 @@ class PoolsNode:
             return
         self._dirty = False
         pools = list(self.pools.values())
-        masqueraded = frozenset(pool.prefix for pool in pools if pool.masquerade)
-        self._ipsets.want(MASQUERADE_POOLS, IPSetRow(members=masqueraded))
-        self._ipsets.want(ALL_POOLS, IPSetRow(members=frozenset(pool.prefix for pool in pools)))
+        self._ipsets.fill(MASQUERADE_POOLS, frozenset(pool.prefix for pool in pools if pool.masquerade))
+        self._ipsets.fill(ALL_POOLS, frozenset(pool.prefix for pool in pools))
 
 
 def _pool(resource: Resource[IPPoolSpec]) -> Pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tortie.desired.policies import AppliedPolicies
 from tortie.desired.table import Table
 from tortie.net.addresses import Address, Prefix
 
@@ -17,6 +18,10 @@ class EndpointKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+UNGUARDED = AppliedPolicies()
+"""No policy and no profile: everything is dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,8 @@ class EndpointRow:
     mac: str = ""
     up: bool = True
     """False when it holds no address any more: its interface is set down."""
+    ingress: AppliedPolicies = UNGUARDED
+    egress: AppliedPolicies = UNGUARDED
     revision: str = ""
 
 

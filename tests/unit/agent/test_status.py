@@ -7,16 +7,15 @@ import pytest
 
 from tortie.agent.status import dump, plain, tables
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import IPSETS, IPSetRow
+from tortie.desired.ipsets import IPSETS, MEMBERS, PRESENT, IPSetRow, Member
 from tortie.errors import UsageError
 from tortie.net.addresses import Address, Prefix
 
 ROW = EndpointRow(interface="cali1", addresses=(Address.parse("10.65.0.2"), Address.parse("fd00::2")))
 DESIRED: dict[str, dict[Any, Any]] = {
     ENDPOINTS.name: {EndpointKey("default", "web"): ROW},
-    IPSETS.name: {
-        "pools": IPSetRow(members=frozenset({Prefix.parse("10.1.0.0/16"), Prefix.parse("10.0.0.0/16")}))
-    },
+    IPSETS.name: {"pools": IPSetRow()},
+    MEMBERS.name: {Member("pools", Prefix.parse("10.1.0.0/16")): PRESENT},
 }
 
 
@@ -24,7 +23,8 @@ def test_rows_are_shown_as_json_holds_them() -> None:
     shown = dump(DESIRED, "endpoints")
     assert shown[0]["key"] == "default/web"
     assert shown[0]["row"]["addresses"] == ["10.65.0.2", "fd00::2"]
-    assert dump(DESIRED, "ipsets")[0]["row"] == {"members": ["10.0.0.0/16", "10.1.0.0/16"]}
+    assert dump(DESIRED, "ipsets")[0] == {"key": "pools", "row": {"holds": "prefixes", "meaning": ""}}
+    assert dump(DESIRED, "members") == [{"key": "pools 10.1.0.0/16", "row": True}]
     json.dumps(shown)
 
 

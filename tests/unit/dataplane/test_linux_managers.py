@@ -20,7 +20,7 @@ from tortie.dataplane.linux.managers.routes import RouteManager, to_route
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.elements import merged, of_ipset
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.ipsets import IPSETS, IPSetRow
+from tortie.desired.ipsets import IPSETS, MEMBERS, PRESENT, IPSetRow, Member
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
@@ -76,9 +76,13 @@ def wanted(tracker: DeltaTracker[NftKey, NftValue]) -> dict[NftKey, NftValue]:
 def test_ipsets_step_by_step_are_what_the_last_step_says(steps: list[frozenset[Prefix]]) -> None:
     tracker: DeltaTracker[NftKey, NftValue] = DeltaTracker()
     manager = IPSetManager(tracker)
+    manager.on_delta(Delta(IPSETS, {"some": IPSetRow()}))
+    before: frozenset[Prefix] = frozenset()
     for members in steps:
-        manager.on_delta(Delta(IPSETS, {"some": IPSetRow(members=members)}))
+        put = {Member("some", prefix): PRESENT for prefix in members - before}
+        manager.on_delta(Delta(MEMBERS, put, frozenset(Member("some", gone) for gone in before - members)))
         manager.settle()
+        before = members
     elements = {key: value for key, value in wanted(tracker).items() if isinstance(key, ElementKey)}
     assert elements == of_ipset("ip", "some", steps[-1])
     assert {key for key in tracker.wanted if isinstance(key, SetKey)} == {
@@ -95,7 +99,7 @@ def test_the_frame_owns_the_sets_that_its_rules_refer_to() -> None:
     frame, ipsets = FrameManager(tracker), IPSetManager(tracker)
     frame.settle()
     for name in names.BUILT_IN_IPSETS:
-        ipsets.on_delta(Delta(IPSETS, {name: IPSetRow(members=frozenset())}))
+        ipsets.on_delta(Delta(IPSETS, {name: IPSetRow()}))
     ipsets.settle()
     ipsets.on_delta(Delta(IPSETS, {}, frozenset(names.BUILT_IN_IPSETS)))
     ipsets.settle()
