@@ -28,7 +28,7 @@ _CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
 _MNT_DETACH = 2
 _OWN = "/proc/thread-self/ns/net"
-_PROCESS = "/proc/self/ns/net"
+_PROCESS = Path("/proc/self/ns/net")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _visitor = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="netns")
@@ -53,7 +53,7 @@ def open_namespace(namespace: str | Path) -> int:
 
 def is_own(descriptor: int) -> bool:
     """Whether the open namespace is the process's own. Raises `OSError` for what is no descriptor."""
-    here, there = os.stat(_PROCESS), os.fstat(descriptor)
+    here, there = _PROCESS.stat(), os.fstat(descriptor)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
