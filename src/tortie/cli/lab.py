@@ -19,6 +19,7 @@ T = TypeVar("T")
 lab_option = click.option(
     "--lab", "lab_name", default="tortie", envvar="TORTIE_LAB", show_default=True, help="Which lab."
 )
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
 output_option = click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")
 
 
@@ -50,7 +51,7 @@ def up(
     from tortie.lab import lab, state
     from tortie.lab.topology import topology
 
-    lab.require_root()
+    state.require_root()
     wanted = topology(
         name=lab_name, nodes=nodes, datastore=datastore, pool=pool, dual_stack=dual_stack, uplinks=uplinks
     )
@@ -63,13 +64,17 @@ def up(
 
 @command.command()
 @lab_option
-def down(lab_name: str) -> None:
+@output_option
+def down(lab_name: str, output: str | None) -> None:
     """Take a lab down: no process, namespace, interface or file of it stays."""
-    from tortie.lab import lab
+    from tortie.lab import lab, state
 
-    lab.require_root()
+    state.require_root()
     asyncio.run(lab.down(lab_name, progress))
-    click.echo(f"lab {lab_name} is down")
+    if output:
+        show({"name": lab_name}, output)
+    else:
+        click.echo(f"lab {lab_name} is down")
 
 
 @command.command()
@@ -110,17 +115,35 @@ def status(lab_name: str, output: str | None) -> None:
         table(pods)
 
 
-@command.command(name="exec", context_settings={"ignore_unknown_options": True})
+class _Exec(click.Command):
+    """Ours are the options before the command to run, on either side of PLACE; all from its first word on is the command's
+    own, with or without a ``--`` before it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        valued = {text for param in self.params if isinstance(param, click.Option) for text in param.opts}
+        at, words = 0, 0
+        while at < len(args) and args[at] != "--":
+            ours = args[at].startswith("-")
+            if not ours and words:
+                break
+            words += not ours
+            at += 2 if args[at] in valued else 1
+        own = args[at + 1 :] if args[at : at + 1] == ["--"] else args[at:]
+        return super().parse_args(ctx, [*args[:at], "--", *own])
+
+
+@command.command(name="exec", cls=_Exec)
 @lab_option
+@output_option
 @click.argument("place")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True)
-def exec_(lab_name: str, place: str, argv: tuple[str, ...]) -> None:
-    """Run a command inside PLACE: a node, a pod as NAMESPACE/POD, or the fabric. Output and exit code pass through."""
+def exec_(lab_name: str, output: str | None, place: str, argv: tuple[str, ...]) -> None:
+    """Run a command inside PLACE: a node, a pod as NAMESPACE/POD, or the fabric. Output and exit code pass through; with -o
+    the output is printed as stdout and stderr of one document once the command has ended, which gets no input."""
     from tortie.kernel import netns, process
-    from tortie.lab import lab, state
+    from tortie.lab import state
     from tortie.lab.pods import find_pod
 
-    lab.require_root()
     topology = state.load(lab_name)
     if place == "fabric":
         namespace = topology.fabric_netns
@@ -128,18 +151,34 @@ def exec_(lab_name: str, place: str, argv: tuple[str, ...]) -> None:
         namespace = find_pod(topology, place).netns
     else:
         namespace = topology.node(place).netns
-    sys.stdout.flush()
-    process.become(["nsenter", f"--net={netns.path_of(namespace)}", "--", *argv])
+    whole = ["nsenter", f"--net={netns.path_of(namespace)}", "--", *argv]
+    if not output:
+        sys.stdout.flush()
+        process.become(whole)
+    done = asyncio.run(process.run(whole, check=False, timeout_seconds=float("inf")))
+    ended = 128 - done.status if done.status < 0 else done.status  # as a shell tells a signal
+    document = {
+        "exit_code": ended,
+        "stdout": done.stdout.decode(errors="replace"),
+        "stderr": done.stderr.decode(errors="replace"),
+    }
+    show(document, output)
+    raise SystemExit(ended)
 
 
 @command.command()
 @lab_option
+@output_option
 @click.option("--node", help="With CNI_PATH and NETCONFPATH of this node, to call its plugin by hand.")
-def env(lab_name: str, node: str | None) -> None:
+def env(lab_name: str, output: str | None, node: str | None) -> None:
     """Shell exports: ``eval "$(tortie lab env)"`` points every other command at the lab."""
     from tortie.lab import state
 
-    for name, value in state.environment(state.load(lab_name), node).items():
+    variables = state.environment(state.load(lab_name), node)
+    if output:
+        show(dict(variables), output)
+        return
+    for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
@@ -156,7 +195,7 @@ def pod() -> None:
 @click.option("-n", "--namespace", default="default", show_default=True)
 @click.option("--labels", default="", metavar="K=V,…")
 @click.option("--annotations", default="", metavar="K=V,…")
-@click.option("--ports", default="", metavar="NAME:tcp:80,…")
+@click.option("--ports", "published", default="", metavar="NAME:tcp:80,…")
 @click.option("--service-account", default="default", show_default=True)
 def pod_add(
     lab_name: str,
@@ -166,14 +205,13 @@ def pod_add(
     namespace: str,
     labels: str,
     annotations: str,
-    ports: str,
+    published: str,
     service_account: str,
 ) -> None:
     """Start a pod."""
-    from tortie.lab import lab, state
+    from tortie.lab import state
     from tortie.lab.pods import PodRequest, add_pod
 
-    lab.require_root()
     topology = state.load(lab_name)
     request = PodRequest(
         name=name,
@@ -181,7 +219,7 @@ def pod_add(
         namespace=namespace,
         labels=_pairs("--labels", labels),
         annotations=_pairs("--annotations", annotations),
-        ports=_ports(ports),
+        ports=ports(published),
         service_account=service_account,
     )
     made = _with_store(topology.store_url, lambda store: add_pod(topology, store, request))
@@ -193,18 +231,21 @@ def pod_add(
 
 @pod.command(name="rm")
 @lab_option
+@output_option
 @click.argument("name")
 @click.option("-n", "--namespace", default="default", show_default=True)
-def pod_rm(lab_name: str, name: str, namespace: str) -> None:
+def pod_rm(lab_name: str, output: str | None, name: str, namespace: str) -> None:
     """Stop a pod, by its name or NAMESPACE/NAME."""
-    from tortie.lab import lab, state
+    from tortie.lab import state
     from tortie.lab.pods import find_pod, remove_pod
 
-    lab.require_root()
     topology = state.load(lab_name)
     found = find_pod(topology, name if "/" in name else f"{namespace}/{name}")
     _with_store(topology.store_url, lambda store: remove_pod(topology, store, found))
-    click.echo(f"pod {found.namespace}/{found.name} is gone")
+    if output:
+        show(state.pod_object(found), output)
+    else:
+        click.echo(f"pod {found.namespace}/{found.name} is gone")
 
 
 @command.command(hidden=True)
@@ -251,11 +292,12 @@ def _split(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def _ports(text: str) -> list[tuple[str, str, int]]:
+def ports(text: str) -> list[tuple[str, str, int]]:
+    """``NAME:tcp:80,…`` as (name, protocol, number). Raises `UsageError`."""
     found: list[tuple[str, str, int]] = []
     for part in filter(None, text.split(",")):
         words = part.split(":")
-        if len(words) != 3 or words[1].upper() not in ("TCP", "UDP", "SCTP") or not words[2].isdigit():
+        if len(words) != 3 or not words[0] or words[1].upper() not in _PROTOCOLS or not words[2].isdecimal():
             raise UsageError(f"--ports {part!r} is no port: write NAME:tcp:80")
         found.append((words[0], words[1].upper(), int(words[2])))
     return found

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tortie.admin.client import AdminClient
@@ -17,20 +18,13 @@ from tortie.cni import install
 from tortie.errors import AgentUnavailable, DeadlineExceeded, ProgramFailed, TortieError, UsageError
 from tortie.kernel import process
 from tortie.lab import fabric, state
-from tortie.lab.supervisor import read_running
-from tortie.lab.topology import ROOT, LabNode, Topology
+from tortie.lab.topology import LabNode, Topology, directory_of
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 Progress = Callable[[str], None]
-
-
-def require_root() -> None:
-    """Raises `UsageError` at once without root."""
-    if os.geteuid() != 0:
-        raise UsageError("a lab makes network namespaces, which needs root: run it with sudo")
 
 
 async def up(topology: Topology, progress: Progress) -> None:
@@ -63,12 +57,20 @@ async def up(topology: Topology, progress: Progress) -> None:
 
 
 async def down(name: str, progress: Progress) -> None:
-    """Leave no process, namespace, interface or file of the lab. What is gone already is no error."""
-    running = read_running(ROOT / name)
-    if running is not None and _is_supervisor(running.supervisor, name):
+    """Leave no process, namespace, interface or file of the lab. What is gone already is no error.
+
+    Raises `UsageError` for what is no lab's name.
+    """
+    directory_of(name)
+    supervisors = _supervisors(name)
+    if supervisors:
         progress("stopping the programs")
-        os.kill(running.supervisor, signal.SIGTERM)
-        await _gone([running.supervisor], STOP_SECONDS)
+    for pid in supervisors:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    for pid in await _gone(supervisors, STOP_SECONDS):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     namespaces = fabric.namespaces_of(name)
     leftover = [pid for namespace in namespaces for pid in await _pids_in(namespace)]
     for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGKILL, STOP_SECONDS)):
@@ -88,20 +90,23 @@ def admin_clients(topology: Topology) -> dict[str, AdminClient]:
 
 
 def _is_up(name: str) -> bool:
-    if not (ROOT / name / "up").exists():
-        return False
-    running = read_running(ROOT / name)
-    return running is not None and _is_supervisor(running.supervisor, name)
+    return (directory_of(name) / "up").exists() and bool(_supervisors(name))
 
 
-def _is_supervisor(pid: int, name: str) -> bool:
-    """Whether the pid is still that of the lab's supervisor, and not of a process that got its number later."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-    except OSError:
-        return False
-    return b"supervise" in words and name.encode() in words
+def _supervisors(name: str) -> list[int]:
+    """The pids of the lab's supervisor, also of one that an `up` has only just started: told by the command line, since a
+    number in a file may be another process's by now, or not written yet."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().rstrip(b"\0").split(b"\0")
+            if words[-4:] == [word.encode() for word in _supervise(name)]:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _supervise(name: str) -> tuple[str, ...]:
+    return ("lab", "supervise", "--lab", name)
 
 
 def _prepare(topology: Topology, node: LabNode) -> None:
@@ -117,7 +122,7 @@ def _prepare(topology: Topology, node: LabNode) -> None:
 
 
 async def _start_supervisor(topology: Topology) -> None:
-    argv = [sys.executable, "-m", "tortie", "lab", "supervise", "--lab", topology.name]
+    argv = [sys.executable, "-m", "tortie", *_supervise(topology.name)]
     await process.spawn(argv, output=topology.directory / "supervisor.log", detached=True)
 
 

@@ -12,8 +12,14 @@ import msgspec
 from tortie.errors import UsageError
 from tortie.lab.pods import LabPod, pods_of
 from tortie.lab.supervisor import Running, read_running
-from tortie.lab.topology import ROOT, Topology
+from tortie.lab.topology import ROOT, Topology, directory_of
 from tortie.lab.units import agent_unit, bird_unit
+
+
+def require_root() -> None:
+    """Raises `UsageError` at once without root."""
+    if os.geteuid() != 0:
+        raise UsageError("a lab makes network namespaces, which needs root: run it with sudo")
 
 
 def save(topology: Topology) -> None:
@@ -23,18 +29,19 @@ def save(topology: Topology) -> None:
 
 
 def load(name: str) -> Topology:
-    """Raises `UsageError` when there is no such lab, naming those there are."""
-    path = ROOT / name / "lab.json"
+    """Raises `UsageError` without root, when there is no such lab, naming those there are, and for what is no lab's name."""
+    require_root()
+    path = directory_of(name) / "lab.json"
     if not path.exists():
         others = names()
         known = f"; there are: {', '.join(others)}" if others else ""
-        raise UsageError(f"there is no lab {name!r}{known}: 'tortie lab up --lab {name} --nodes 3' makes it")
+        raise UsageError(f"there is no lab {name!r}{known}; 'tortie lab up --lab {name} --nodes 3' makes it")
     return msgspec.json.decode(path.read_bytes(), type=Topology)
 
 
 def exists(name: str) -> bool:
     """Whether there is such a lab, up or half up."""
-    return (ROOT / name / "lab.json").exists()
+    return (directory_of(name) / "lab.json").exists()
 
 
 def names() -> list[str]:
@@ -44,7 +51,7 @@ def names() -> list[str]:
 
 def forget(name: str) -> None:
     """Remove its files."""
-    shutil.rmtree(ROOT / name, ignore_errors=True)
+    shutil.rmtree(directory_of(name), ignore_errors=True)
 
 
 def pod_object(pod: LabPod) -> dict[str, Any]:

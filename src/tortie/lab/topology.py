@@ -66,7 +66,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def directory(self) -> Path:
-        return ROOT / self.name
+        return directory_of(self.name)
 
     @property
     def fabric_netns(self) -> str:
@@ -113,6 +113,16 @@ ETCD_SOCKET = "etcd.sock:0"
 """etcd takes only ``unix://HOST:PORT`` and makes a socket of that name in its working directory."""
 
 
+def directory_of(name: str) -> Path:
+    """Where the lab of this name keeps its state. Raises `UsageError` for what is no name: one that is empty, a path or a
+    pattern would mean the files and namespaces of others."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a lab: a lower-case letter, then up to 19 letters, digits or dashes"
+        )
+    return ROOT / name
+
+
 def topology(
     *,
     name: str,
@@ -123,10 +133,7 @@ def topology(
     uplinks: int = 1,
 ) -> Topology:
     """The lab that these options ask for. Raises `UsageError`."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} is no name for a lab: a lower-case letter, then up to 19 letters, digits or dashes"
-        )
+    directory_of(name)
     if not 1 <= nodes <= MOST_NODES:
         raise UsageError(f"--nodes {nodes}: a lab has 1 to {MOST_NODES} nodes")
     try:
