@@ -37,9 +37,11 @@ def test_down_of_what_is_no_name_removes_nothing(name: str, others: Callable[[],
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_every_other_command_refuses_it_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    for work in (state.load, state.exists, state.forget, lambda name: topology.topology(name=name, nodes=1)):
+    for work in (state.load, state.exists, state.forget, topology.directory_of):
         with pytest.raises(UsageError, match="is no name for a lab"):
             work(name)
+    with pytest.raises(UsageError, match="is no name for a lab"):
+        topology.topology(name=name, nodes=1)
 
 
 def test_without_root_no_lab_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
