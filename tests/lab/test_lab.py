@@ -146,6 +146,21 @@ def test_up_works_after_an_up_that_was_killed(unique_name: Callable[[], str]) ->
     assert _traces(name) == set()
 
 
+def test_of_two_ups_at_once_one_builds_and_the_other_says_so(unique_name: Callable[[], str]) -> None:
+    name = unique_name()
+    made = LabCommand(name)
+    command = [*TORTIE, "lab", "up", "--lab", name, "--nodes", "2"]
+    try:
+        both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [begun.communicate(timeout=120)[1] for begun in both]
+        assert sorted(begun.returncode for begun in both) == [0, 2], said
+        assert any("is up already" in text for text in said)
+        for node in made.status()["nodes"]:
+            assert made.ready(node["name"])
+    finally:
+        made.run("lab", "down")
+
+
 def test_what_dies_is_back_within_a_second(unique_name: Callable[[], str]) -> None:
     with lab(unique_name(), "--nodes", "1") as made:
         for program in ("agent_pid", "bird_pid"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,14 @@ Progress = Callable[[str], None]
 async def up(topology: Topology, progress: Progress) -> None:
     """Build the lab and return when its agents are ready and its BGP sessions established.
 
-    What an earlier `up` of this name left unfinished is removed first. Raises `UsageError` when the lab is up already,
-    `DeadlineExceeded` naming what is not ready, and why.
+    What an earlier `up` of this name left unfinished is removed first; one that is still at work is waited for. Raises
+    `UsageError` when the lab is up already, `DeadlineExceeded` naming what is not ready, and why.
     """
+    async with _alone(topology.name, progress):
+        await _up(topology, progress)
+
+
+async def _up(topology: Topology, progress: Progress) -> None:
     if _is_up(topology.name):
         raise UsageError(
             f"lab {topology.name} is up already: 'tortie lab down --lab {topology.name}' takes it down"
@@ -87,6 +94,28 @@ async def down(name: str, progress: Progress) -> None:
 def admin_clients(topology: Topology) -> dict[str, AdminClient]:
     """One client a node."""
     return {node.name: AdminClient(socket_in(topology.run_dir(node.name))) for node in topology.nodes}
+
+
+@asynccontextmanager
+async def _alone(name: str, progress: Progress) -> AsyncIterator[None]:
+    """One `up` of a lab at a time. The lock is a socket's name, which goes with the process and leaves no file."""
+    deadline = time.monotonic() + READY_SECONDS
+    with socket.socket(socket.AF_UNIX) as lock:
+        said = False
+        while True:
+            try:
+                lock.bind(f"\0tortie-lab-up-{name}")
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            if time.monotonic() > deadline:
+                raise UsageError(f"another 'tortie lab up --lab {name}' is still at work")
+            if not said:
+                progress(f"waiting: another 'tortie lab up --lab {name}' is at work")
+                said = True
+            await asyncio.sleep(POLL_SECONDS)
+        yield
 
 
 def _is_up(name: str) -> bool:
