@@ -49,7 +49,7 @@ def command(
     else:
         info, names = kind_and_names(words)
         if not names:
-            raise click.UsageError(f"name what to delete: tortie delete {info.plural} NAME")
+            raise click.UsageError(f"name what to delete: tortie delete {info.words[0]} NAME")
         keys = [ResourceKey(info.kind, name, namespace if info.namespaced else "") for name in names]
     chosen = settings()
 

@@ -64,7 +64,7 @@ def command(
         found, single = run(by_name()), len(names) == 1
         if not found and output not in ("json", "yaml", "name"):
             where = f" in namespace {namespace}" if info.namespaced and not everywhere else ""
-            click.echo(f"No {info.plural}{where}", err=True)
+            click.echo(f"No {info.words[0]}{where}", err=True)
             return
     printing.show(found, output=output, single=single, export=export, namespaces=everywhere)
 
@@ -95,6 +95,6 @@ async def _named(store: Store, info: KindInfo, names: list[str], namespace: str)
     for name in names:
         same = [each for each in everything if each.key.name == name]
         if not same:
-            raise NotFound(f"{info.kind.name} {name}")
+            raise NotFound(f"{info.title} {name}")
         found += same
     return found

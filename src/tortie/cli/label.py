@@ -26,9 +26,9 @@ def command(kind: str, name: str, changes: tuple[str, ...], namespace: str, over
     info = registry.find(kind)
     within, slash, own = name.rpartition("/")
     if slash and not info.namespaced:
-        raise UsageError(f"a {info.kind.name} is in no namespace: write {own}")
+        raise UsageError(f"a {info.title} is in no namespace: write {own}")
     if info.bare:
-        raise UsageError(f"a {info.kind.name} has no labels")
+        raise UsageError(f"a {info.title} has no labels")
     key = ResourceKey(info.kind, own, (within if slash else namespace) if info.namespaced else "")
     wanted: dict[str, str | None] = {}
     for change in changes:

@@ -16,7 +16,7 @@ def kind_and_names(words: Sequence[str]) -> tuple[KindInfo, list[str]]:
     from tortie.resources import registry
 
     if not words:
-        kinds = ", ".join(each.plural for each in registry.KINDS if each.for_users)
+        kinds = ", ".join(each.words[0] for each in registry.KINDS if each.for_users)
         raise UsageError(f"name a kind ({kinds}) or files with -f")
     word, slash, name = words[0].partition("/")
     return registry.find(word), [*([name] if slash else []), *words[1:]]

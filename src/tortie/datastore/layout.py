@@ -1,11 +1,11 @@
 """Which key a resource has in the datastore, and the way back: Calico's own layout (libcalico-go ``backend/model``).
 
-Kinds of Kubernetes' core group, which Calico does not store, stand under ``/tortie``, where it does not look.
+Kubernetes' own kinds, which Calico does not store, stand under ``/tortie``, where it does not look.
 """
 
 from __future__ import annotations
 
-from tortie.errors import InvalidResource, UsageError
+from tortie.errors import InvalidResource
 from tortie.resources import registry
 from tortie.resources.allocation_block import ALLOCATION_BLOCK
 from tortie.resources.block_affinity import BLOCK_AFFINITY, VIRTUAL
@@ -17,7 +17,7 @@ from tortie.resources.resource import Kind, ResourceKey
 IPAM = "/calico/ipam/v2/"
 IPAM_CONFIG = IPAM + "config"
 CALICO_RESOURCES = f"/calico/resources/v3/{CALICO}/"
-CORE_RESOURCES = "/tortie/resources/core/v1/"
+KUBERNETES_RESOURCES = "/tortie/resources/"
 
 
 def _family(cidr: str) -> str:
@@ -25,7 +25,7 @@ def _family(cidr: str) -> str:
 
 
 class CalicoLayout:
-    """Keys as Calico writes them. Stateless; raises `UsageError` for a kind that has no key of its own."""
+    """Keys as Calico writes them. Stateless; raises `UsageError` for a kind that nobody knows."""
 
     def path(self, key: ResourceKey) -> str:
         """Where the resource stands. Raises `InvalidResource` for a name that cannot be part of a key."""
@@ -100,6 +100,4 @@ def _owner(within: str) -> str:
 def _folder(info: KindInfo) -> str:
     if info.kind.group == CALICO:
         return f"{CALICO_RESOURCES}{info.plural}/"
-    if not info.kind.group:
-        return f"{CORE_RESOURCES}{info.plural}/"
-    raise UsageError(f"{info.kind.name} of {info.kind.group} is not stored here")
+    return f"{KUBERNETES_RESOURCES}{info.kind.group or 'core'}/{info.version}/{info.plural}/"

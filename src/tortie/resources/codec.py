@@ -22,6 +22,7 @@ from tortie.resources.resource import NOTHING, Metadata, Resource, ResourceKey, 
 from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
 
 _ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_BESIDE_SPEC = _ROOT - {"spec"}
 METADATA = frozenset(
     {
         "name",
@@ -57,7 +58,7 @@ def decode(
     body: Any = _from_json(document) if isinstance(document, bytes) else document
     if not is_object(body):
         raise InvalidResource("(document)", None, "is not a mapping", str(key or info.kind))
-    fields = body
+    fields = as_ours(info, body)
     raw: Any = fields.get("metadata")
     meta: dict[str, Any] = raw if is_object(raw) else {}
     spec_fields: Any = fields.get("spec")
@@ -102,7 +103,20 @@ def encode(resource: Resource[Any], *, revision: bool = False) -> dict[str, Any]
         document["status"] = resource.status
     for path, value in resource.unknown.items():
         _put(document, path, value)
+    if info.rooted:
+        document.update(document.pop("spec", {}))
     return document
+
+
+def as_ours(info: KindInfo, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document in the kind's present version, the fields of its spec under ``spec`` wherever they stood."""
+    body = dict(document)
+    if upgrade := info.older.get(body.get("apiVersion", "")):
+        body = {**upgrade(body), "apiVersion": info.api_version}
+    if info.rooted:
+        spec = {name: body.pop(name) for name in list(body) if name not in _BESIDE_SPEC}
+        body["spec"] = spec
+    return body
 
 
 def decode_spec(
@@ -215,7 +229,7 @@ def _decode_spec(info: KindInfo, value: Any, key: ResourceKey, unknown: dict[Pat
         return msgspec.convert(known, info.spec)
     known = without_nulls(known)
     for path, wrong, rule in type_errors(known, info.spec, ("spec",)):
-        raise InvalidResource(dotted(path), wrong, rule, str(key))
+        raise InvalidResource(info.place(path), wrong, rule, str(key))
     return msgspec.convert(known, info.spec)
 
 

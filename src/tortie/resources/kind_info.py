@@ -10,7 +10,9 @@ import msgspec
 
 from tortie.columns import Column
 from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.resource import Kind, Resource, ResourceKey
+from tortie.resources.shape import Path, dotted
 
 CALICO = "projectcalico.org"
 CORE = ""
@@ -19,8 +21,8 @@ NAME = Column[Resource[Any]]("NAME", lambda r: r.key.name)
 NAMESPACE = Column[Resource[Any]]("NAMESPACE", lambda r: r.key.within)
 
 
-def _nothing_wrong(_: Resource[Any]) -> list[InvalidResource]:
-    return []
+def _metadata(resource: Resource[Any]) -> list[InvalidResource]:
+    return Findings(resource).found
 
 
 def _may_change(_old: Resource[Any], _new: Resource[Any]) -> list[InvalidResource]:
@@ -51,14 +53,22 @@ class KindInfo:
     version: str = "v3"
     plural: str
     spec: type[msgspec.Struct]
+    called: str = ""
+    """What commands and errors call it, where another kind has its name."""
     namespaced: bool = False
     bare: bool = False
     """Stored as the spec's JSON alone, at a key of its own: there is no room for labels and annotations."""
+    rooted: bool = False
+    """The document has no ``spec``: the spec's fields stand at its root, beside ``metadata``."""
+    older: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(
+        default_factory=dict[str, Callable[[dict[str, Any]], dict[str, Any]]]
+    )
+    """Other values of ``apiVersion`` that are taken, and how such a document becomes one of ours."""
     for_users: bool = True
     """Taken by ``apply`` and shown in the list of kinds."""
     aliases: tuple[str, ...] = ()
     columns: Sequence[Column[Resource[Any]]] = (NAME,)
-    validate: Callable[[Resource[Any]], list[InvalidResource]] = _nothing_wrong
+    validate: Callable[[Resource[Any]], list[InvalidResource]] = _metadata
     normalise: Callable[[Resource[Any]], Resource[Any]] = _as_is
     changes: Callable[[Resource[Any], Resource[Any]], list[InvalidResource]] = _may_change
     """What is wrong with replacing the first by the second: fields that may not change."""
@@ -82,3 +92,17 @@ class KindInfo:
     @property
     def api_version(self) -> str:
         return f"{self.kind.group}/{self.version}" if self.kind.group else self.version
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return self.called or self.kind.name
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it is called on the command line: the first is its proper one."""
+        return (*self.aliases, self.called.lower()) if self.called else (self.plural, *self.aliases)
+
+    def place(self, path: Path) -> str:
+        """A path below ``spec`` as it stands in the document."""
+        return dotted(path[1:] if self.rooted and path[:1] == ("spec",) and len(path) > 1 else path)

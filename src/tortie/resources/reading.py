@@ -53,13 +53,13 @@ def refuse_duplicates(resources: Iterable[Resource[Any]]) -> None:
 
 def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resource[Any]:
     info = _kind(document)
-    value: dict[str, Any] = codec.without_nulls(document.value)
+    value: dict[str, Any] = codec.as_ours(info, codec.without_nulls(document.value))
     findings = [] if allow_unknown or info.open else list(_unknown(document, value, info))
     wrong_types = list(_types(document, value, info))
     if wrong_types:
         raise InvalidDocument([*findings, *wrong_types])
     try:
-        resource = codec.decode(info, value)
+        resource = codec.decode(info, document.value)
     except InvalidResource as error:
         raise InvalidDocument([*findings, _placed(error, document)]) from None
     if info.namespaced and not resource.key.within:
@@ -87,9 +87,9 @@ def _kind(document: Document) -> KindInfo:
         raise InvalidDocument(findings)
     info = registry.by_document(value["apiVersion"], value["kind"])
     if info is None:
-        same = next((each for each in registry.KINDS if each.kind.name == value["kind"]), None)
-        if same is not None:
-            rule = f"is not the version of {value['kind']}, which is {same.api_version}"
+        same = [each.api_version for each in registry.KINDS if each.kind.name == value["kind"]]
+        if same:
+            rule = f"is not the version of {value['kind']}, which is {' or '.join(same)}"
             raise InvalidDocument([document.finding("apiVersion", value["apiVersion"], rule)])
         kinds = ", ".join(each.kind.name for each in registry.KINDS if each.for_users)
         raise InvalidDocument(
@@ -119,7 +119,7 @@ def _unknown(document: Document, value: dict[str, Any], info: KindInfo) -> Itera
     for path in sorted(paths, key=lambda each: document.line_of(dotted(each))):
         if len(path) == 2 and path[0] == "spec" and path[1] in info.known:
             continue
-        yield document.finding(dotted(path), None, "is not a known field", _name(document, info))
+        yield document.finding(info.place(path), None, "is not a known field", _name(document, info))
 
 
 def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
@@ -146,7 +146,7 @@ def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
             yield document.finding(f"metadata.{name}", None, "is not a list", key)
     for path, wrong, rule in type_errors(value.get("spec", {}), info.spec, ("spec",)):
         shown = None if is_object(wrong) or is_array(wrong) else wrong
-        yield document.finding(dotted(path), shown, rule, key)
+        yield document.finding(info.place(path), shown, rule, key)
 
 
 def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:

@@ -41,13 +41,13 @@ def _kind(info: registry.KindInfo) -> str:
     about = about[0].upper() + about[1:]
     more = inspect.cleandoc(info.spec.__doc__ or "").replace("``", "`")
     scope = "in a namespace" if info.namespaced else "for the whole cluster"
-    words = ", ".join(f"`{word}`" for word in (info.plural, *info.aliases))
+    words = ", ".join(f"`{word}`" for word in info.words)
     lines = [
-        f"\n## {info.kind.name}\n\n{about}\n\n{more}\n\n`{info.api_version}`, {scope}. On the command line: {words}.\n"
+        f"\n## {info.title}\n\n{about}\n\n{more}\n\n`{info.api_version}`, {scope}. On the command line: {words}.\n"
     ]
     rows = list(_fields(info.spec, ""))
     if rows:
-        lines.append("\n| Field of `spec` | Type | Default |\n|---|---|---|\n")
+        lines.append(f"\n| Field{'' if info.rooted else ' of `spec`'} | Type | Default |\n|---|---|---|\n")
         lines += [f"| `{name}` | {kind} | {default} |\n" for name, kind, default in rows]
     if info.known:
         lines.append(f"\nKept and not acted on: {', '.join(f'`{name}`' for name in sorted(info.known))}.\n")

@@ -9,16 +9,29 @@ from tortie.resources import (
     bgp_peer,
     block_affinity,
     cluster_information,
+    endpoint_slice,
+    endpoints,
     felix_configuration,
+    global_network_policy,
+    global_network_set,
+    host_endpoint,
     ip_pool,
     ip_reservation,
     ipam_configuration,
     ipam_handle,
+    kubernetes_network_policy,
     namespace,
+    network_policy,
+    network_set,
     node,
     pod,
     profile,
+    service,
     service_account,
+    staged_global_network_policy,
+    staged_kubernetes_network_policy,
+    staged_network_policy,
+    tier,
     workload_endpoint,
 )
 from tortie.resources.kind_info import KindInfo
@@ -38,18 +51,31 @@ KINDS: tuple[KindInfo, ...] = (
     cluster_information.INFO,
     block_affinity.INFO,
     profile.INFO,
+    network_policy.INFO,
+    global_network_policy.INFO,
+    tier.INFO,
+    network_set.INFO,
+    global_network_set.INFO,
+    host_endpoint.INFO,
+    staged_network_policy.INFO,
+    staged_global_network_policy.INFO,
+    staged_kubernetes_network_policy.INFO,
+    kubernetes_network_policy.INFO,
     pod.INFO,
     namespace.INFO,
     service_account.INFO,
+    service.INFO,
+    endpoint_slice.INFO,
+    endpoints.INFO,
     allocation_block.INFO,
     ipam_handle.INFO,
 )
 
 _BY_KIND = {each.kind: each for each in KINDS}
-_BY_DOCUMENT = {(each.api_version, each.kind.name): each for each in KINDS}
-_BY_WORD = {
-    word.lower(): each for each in reversed(KINDS) for word in (*each.aliases, each.plural, each.kind.name)
+_BY_DOCUMENT = {
+    (version, each.kind.name): each for each in KINDS for version in (each.api_version, *each.older)
 }
+_BY_WORD = {word.lower(): each for each in KINDS for word in (*each.words, each.title)}
 
 
 def info(kind: Kind) -> KindInfo:
@@ -72,6 +98,6 @@ def find(word: str) -> KindInfo:
     """
     found = _BY_WORD.get(word.lower())
     if found is None:
-        kinds = ", ".join(each.plural for each in KINDS if each.for_users)
+        kinds = ", ".join(each.words[0] for each in KINDS if each.for_users)
         raise UsageError(f"there is no kind {word!r}; the kinds are {kinds}")
     return found

@@ -12,6 +12,7 @@ _CAPITALS = {
     "bpf": "BPF",
     "cidr": "CIDR",
     "cidrs": "CIDRs",
+    "dnat": "DNAT",
     "guid": "GUID",
     "id": "ID",
     "ip": "IP",

@@ -18,18 +18,12 @@ def test_words() -> None:
 
 
 def test_no_word_means_two_kinds() -> None:
-    words = [
-        word.lower()
-        for each in registry.KINDS
-        for word in {each.plural, each.kind.name.lower(), *each.aliases}
-    ]
+    words = [word.lower() for each in registry.KINDS for word in {*each.words, each.title.lower()}]
     assert sorted(words) == sorted(set(words))
 
 
 def test_an_unknown_word_lists_the_kinds() -> None:
-    with pytest.raises(
-        UsageError, match=r"there is no kind 'things'; the kinds are ippools, .*, serviceaccounts$"
-    ):
+    with pytest.raises(UsageError, match=r"there is no kind 'things'; the kinds are ippools, .*, endpoints$"):
         registry.find("things")
     with pytest.raises(UsageError, match=r"no kind Thing in group core"):
         registry.info(Kind("", "Thing"))

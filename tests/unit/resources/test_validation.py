@@ -339,7 +339,9 @@ def test_labels() -> None:
 def test_every_kind_finds_a_missing_name() -> None:
     for info in registry.KINDS:
         if info.for_users:
-            assert any("metadata.name" in each for each in findings(resource(info.plural, {}, ""))), info.kind
+            assert any("metadata.name" in each for each in findings(resource(info.words[0], {}, ""))), (
+                info.kind
+            )
 
 
 def test_a_pool_may_not_change_what_its_blocks_are_cut_from() -> None:

@@ -1,0 +1,61 @@
+"""Endpoints: the addresses behind a service of the same name, as Kubernetes wrote them before EndpointSlices. Its document has
+no ``spec``: ``subsets`` stands beside ``metadata``."""
+
+from __future__ import annotations
+
+from tortie.columns import Column
+from tortie.resources.endpoint_slice import ObjectReference
+from tortie.resources.kind_info import CORE, NAME, NAMESPACE, KindInfo
+from tortie.resources.resource import Kind
+from tortie.resources.spec import Spec
+
+ENDPOINTS = Kind(CORE, "Endpoints")
+
+
+class EndpointAddress(Spec, frozen=True):
+    """One address."""
+
+    ip: str = ""
+    hostname: str = ""
+    node_name: str | None = None
+    target_ref: ObjectReference | None = None
+
+
+class SubsetPort(Spec, frozen=True):
+    """A port that every address of the subset has."""
+
+    name: str = ""
+    protocol: str = "TCP"
+    port: int = 0
+    app_protocol: str | None = None
+
+
+class Subset(Spec, frozen=True):
+    """Every address with every port."""
+
+    addresses: tuple[EndpointAddress, ...] = ()
+    not_ready_addresses: tuple[EndpointAddress, ...] = ()
+    ports: tuple[SubsetPort, ...] = ()
+
+
+class EndpointsSpec(Spec, frozen=True):
+    """All subsets together."""
+
+    subsets: tuple[Subset, ...] = ()
+
+
+INFO = KindInfo(
+    kind=ENDPOINTS,
+    version="v1",
+    plural="endpoints",
+    spec=EndpointsSpec,
+    namespaced=True,
+    open=True,
+    rooted=True,
+    aliases=("ep",),
+    columns=(
+        NAMESPACE,
+        NAME,
+        Column("ENDPOINTS", lambda r: [a.ip for each in r.spec.subsets for a in each.addresses]),
+    ),
+)
