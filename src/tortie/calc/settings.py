@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tortie.calc.durations import seconds
@@ -12,9 +12,10 @@ from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
 from tortie.calc.selection import check_selector, selects
-from tortie.desired.settings import NODE, SETTINGS, SettingsRow
+from tortie.desired.settings import NODE, SETTINGS, FailsafePort, SettingsRow
 from tortie.desired.table import Problem
-from tortie.resources.felix_configuration import FelixConfigurationSpec
+from tortie.net.addresses import Prefix
+from tortie.resources.felix_configuration import FelixConfigurationSpec, ProtoPort
 from tortie.resources.resource import Resource
 from tortie.resources.spec import json_name
 
@@ -93,6 +94,20 @@ def _port_range(value: object) -> tuple[int, int]:
     return first, last
 
 
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+
+def _failsafes(ports: Sequence[ProtoPort]) -> tuple[FailsafePort, ...]:
+    found: list[FailsafePort] = []
+    for each in ports:
+        protocol = _PROTOCOLS.get(each.protocol.lower())
+        if protocol is None:
+            raise ValueError(f"{each.protocol} is no protocol with ports: write {', '.join(_PROTOCOLS)}")
+        net = Prefix.parse(each.net, strict=False) if each.net else None
+        found.append(FailsafePort(protocol, each.port, net))
+    return tuple(found)
+
+
 def _enabled(value: object) -> bool:
     return str(value) == "Enabled"
 
@@ -107,6 +122,8 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "nat_outgoing_exclusions": ("nat_outgoing_exclusions", str),
     "nat_port_range": ("nat_port_range", _port_range),
     "nat_outgoing_address": ("nat_outgoing_address", str),
+    "failsafe_inbound": ("failsafe_inbound_host_ports", _failsafes),
+    "failsafe_outbound": ("failsafe_outbound_host_ports", _failsafes),
     "route_protocol": ("device_route_protocol", int),
     "route_priority": ("ipv4_normal_route_priority", int),
     "route_sync": ("route_sync_disabled", _inverted),

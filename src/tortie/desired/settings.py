@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tortie.desired.table import Table
+from tortie.net.addresses import Prefix
+
+
+class FailsafePort(NamedTuple):
+    """A port of the node that no policy of a HostEndpoint closes, to and from ``net`` (None: everywhere)."""
+
+    protocol: int
+    port: int
+    net: Prefix | None = None
+
+
+def _failsafes(tcp: tuple[int, ...], udp: tuple[int, ...]) -> tuple[FailsafePort, ...]:
+    return (*(FailsafePort(6, port) for port in tcp), *(FailsafePort(17, port) for port in udp))
+
+
+FAILSAFE_INBOUND = _failsafes((22, 179, 2379, 2380, 5473, 6443, 6666, 6667), (68,))
+"""Destination ports of what comes in, unless FelixConfiguration names others."""
+FAILSAFE_OUTBOUND = _failsafes((179, 2379, 2380, 5473, 6443, 6666, 6667), (53, 67))
+"""Destination ports of what goes out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +39,8 @@ class SettingsRow:
     nat_outgoing_exclusions: Literal["IPPoolsOnly", "IPPoolsAndHostIPs"] = "IPPoolsOnly"
     nat_port_range: tuple[int, int] | None = None
     nat_outgoing_address: str | None = None
+    failsafe_inbound: tuple[FailsafePort, ...] = FAILSAFE_INBOUND
+    failsafe_outbound: tuple[FailsafePort, ...] = FAILSAFE_OUTBOUND
     route_protocol: int = 3
     """The kernel's protocol number of routes to local workloads (3: boot)."""
     route_priority: int = 1024
