@@ -31,11 +31,12 @@ def layers_of(
     return specs
 
 
-def narrowest(layers: Iterable[Any], field: str) -> Any:
-    """The value of the narrowest layer that sets the field; None when none does. An empty string or list is not set."""
+def narrowest(layers: Iterable[Any], field: str, *, empty_is_set: bool = False) -> Any:
+    """The value of the narrowest layer that sets the field; None when none does. An empty string or list is not set, unless
+    it means something of its own."""
     value: Any = None
     for spec in layers:
         set_here = getattr(spec, field)
-        if set_here is not None and set_here not in ("", ()):
+        if set_here is not None and (empty_is_set or set_here not in ("", ())):
             value = set_here
     return value

@@ -69,7 +69,7 @@ def settings_row(layers: list[FelixConfigurationSpec]) -> tuple[SettingsRow, lis
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for column, (field, convert) in _COLUMNS.items():
-        value = narrowest(layers, field)
+        value = narrowest(layers, field, empty_is_set=convert is _failsafes)
         if value is None:
             continue
         try:
