@@ -58,7 +58,7 @@ async def test_nobody_there_is_unavailable_soon_and_names_the_endpoint(server: E
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=server.endpoint):
             await store.get("/a")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
 
 
 async def test_a_watch_ends_when_etcd_dies_and_resumes_after_its_restart(server: EtcdServer) -> None:
@@ -85,7 +85,7 @@ async def test_a_stopped_etcd_is_noticed_in_seconds(server: EtcdServer) -> None:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 await to_the_end(events)
-            assert time.monotonic() - began < 6
+            assert time.monotonic() - began < 15
         with pytest.raises(StoreUnavailable):
             await store.get("/w/a")
         server.signal(signal.SIGCONT)

@@ -106,7 +106,7 @@ async def test_an_etcd_that_went_silent_is_found_and_reconnected(server: EtcdSer
         await create_pool(store, "a")
         await held.until_names("a")
         server.signal(signal.SIGSTOP)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while not syncer.problem:  # noqa: ASYNC110 nothing tells it
                 await asyncio.sleep(0.05)
         server.signal(signal.SIGCONT)
@@ -135,7 +135,7 @@ async def test_what_was_deleted_while_history_was_compacted_is_found_missing(ser
         server.kill()
         server.start()
         server.wait()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while syncer.states[IP_POOL].phase is not Phase.WAITING:  # noqa: ASYNC110 nothing tells it
                 await asyncio.sleep(0.05)
         etcdctl(server, "del", "/calico/resources/v3/projectcalico.org/ippools/b")
@@ -208,7 +208,7 @@ async def test_a_black_hole_is_found_and_left_though_the_old_connection_never_en
         await create_pool(direct, "a")
         await held.until_names("a")
         wire.cut()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while not all(state.phase is Phase.WAITING for state in syncer.states.values()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await create_pool(direct, "b")
@@ -217,7 +217,7 @@ async def test_a_black_hole_is_found_and_left_though_the_old_connection_never_en
         wire.mend()
         began = time.monotonic()
         await held.until_names("a", "b")
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20
 
 
 async def test_a_short_hole_leaves_no_watch_behind(server: EtcdServer) -> None:
@@ -237,4 +237,4 @@ async def test_a_short_hole_leaves_no_watch_behind(server: EtcdServer) -> None:
         await create_pool(direct, "b")
         began = time.monotonic()
         await held.until_names("a", "b")
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20

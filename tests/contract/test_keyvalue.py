@@ -322,7 +322,7 @@ async def test_of_many_that_create_one_key_one_succeeds(store: KeyValue, root: s
 
 async def test_keys_of_an_expired_lease_vanish_and_watches_hear_it(place: Place, root: str) -> None:
     async with opened(place, 2) as (owner, other):
-        lease = await owner.grant(1)
+        lease = await owner.grant(2)
         revision = await put(owner, root + "a", b"1", lease=lease)
         await put(owner, root + "free", b"1")
         async with other.watch(root, after=revision) as events:
@@ -340,11 +340,11 @@ async def test_keys_of_an_expired_lease_vanish_and_watches_hear_it(place: Place,
 
 
 async def test_a_lease_that_is_kept_alive_lives(store: KeyValue, root: str) -> None:
-    lease = await store.grant(2)
+    lease = await store.grant(4)
     await put(store, root + "a", lease=lease)
-    for _ in range(8):
+    for _ in range(10):
         await store.keep_alive(lease)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.5)
     await store.get(root + "a")
     await store.revoke(lease)
     with pytest.raises(NotFound):

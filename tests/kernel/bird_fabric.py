@@ -203,7 +203,7 @@ class Fabric:
 def pinger(netns: str, address: str, seconds: float) -> subprocess.Popen[str]:
     """100 pings a second. Its error output ends with the loss."""
     return subprocess.Popen(
-        ["ip", "netns", "exec", netns, "fping", "-q", "-p10", "-t500", f"-c{int(seconds * 100)}", address],
+        ["ip", "netns", "exec", netns, "fping", "-q", "-p10", "-t2000", f"-c{int(seconds * 100)}", address],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

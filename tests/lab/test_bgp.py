@@ -79,7 +79,7 @@ def test_killing_bird_beside_a_dead_node_loses_nothing(unique_name: Callable[[],
         running = [pings(first["netns"], second["ips"][0], 12), pings(second["netns"], first["ips"][0], 12)]
         before = made.node("node1")["bird_pid"]
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: made.node("node1")["bird_pid"] not in (None, before), "another BIRD", 5)
+        wait_until(lambda: made.pid("node1/bird") not in (None, before), "another BIRD", 5)
         third = made.add_pod("c", "node3")
         wait_until(
             lambda: ping(made, "default/a", third["ips"][0]), "a route that came after the restart", 10

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tests.cni_runtime import Container, PluginError, Runtime
@@ -40,12 +39,6 @@ def _paths(made: LabCommand) -> list[tuple[str, str]]:
     return [("a1", _ip(made, 1)), ("a2", _ip(made, 0))]
 
 
-def _etcd_pid(made: LabCommand) -> int | None:
-    units = msgspec.json.decode(Path(f"/run/tortie/labs/{made.name}/units.json").read_bytes())
-    pid = units["pids"].get("etcd")
-    return None if pid is None else int(pid)
-
-
 def _away(made: LabCommand, node: str) -> str:
     """What `/readiness` says against it; empty while it is ready."""
     status, body = made.fetch(node, 9099, "/readiness")
@@ -54,11 +47,11 @@ def _away(made: LabCommand, node: str) -> str:
 
 def test_a_killed_etcd_is_back_and_the_agents_find_it(on_etcd: LabCommand) -> None:
     agents = [node["agent_pid"] for node in on_etcd.status()["nodes"]]
-    before = _etcd_pid(on_etcd)
+    before = on_etcd.pid("etcd")
     assert before
     with no_loss(on_etcd, *_paths(on_etcd)):
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: _etcd_pid(on_etcd) not in (None, before), "etcd is back", 3)
+        wait_until(lambda: on_etcd.pid("etcd") not in (None, before), "etcd is back", 5)
         wait_until(lambda: on_etcd.tortie("get", "nodes", check=False).returncode == 0, "it answers", 20)
     made = on_etcd.add_pod("again", "node1")
     wait_until(lambda: on_etcd.reaches("node2", made["ips"][0]), "the new pod is reached")
@@ -68,7 +61,7 @@ def test_a_killed_etcd_is_back_and_the_agents_find_it(on_etcd: LabCommand) -> No
 
 
 def test_while_etcd_is_away_packets_go_on_and_the_agent_says_why_it_is_not_ready(on_etcd: LabCommand) -> None:
-    pid = _etcd_pid(on_etcd)
+    pid = on_etcd.pid("etcd")
     assert pid
     agents = {node["name"]: node["agent_pid"] for node in on_etcd.status()["nodes"]}
     paths = _paths(on_etcd)
@@ -82,9 +75,7 @@ def test_while_etcd_is_away_packets_go_on_and_the_agent_says_why_it_is_not_ready
             assert all(on_etcd.fetch(node, 9099, "/liveness")[0] == 200 for node in NODES)
             # A new agent that has never seen the datastore leaves everything as it is.
             os.kill(agents["node1"], signal.SIGKILL)
-            wait_until(
-                lambda: on_etcd.node("node1")["agent_pid"] not in (None, agents["node1"]), "it is back", 3
-            )
+            wait_until(lambda: on_etcd.pid("node1/agent") not in (None, agents["node1"]), "it is back", 5)
             wait_until(lambda: on_etcd.fetch("node1", 9099, "/liveness")[0] == 200, "it is live")
             wait_until(lambda: _away(on_etcd, "node1"), "it says why it is not ready")
         assert addresses["node1"] in on_etcd.here("node1", "ip", "route")
@@ -96,7 +87,7 @@ def test_a_pod_that_starts_meanwhile_gets_a_clear_error_soon_and_leaves_nothing(
     on_etcd: LabCommand, netns: Callable[[], str]
 ) -> None:
     """By the plugin, as a runtime calls it, and by the lab, which cannot store the pod's document."""
-    pid = _etcd_pid(on_etcd)
+    pid = on_etcd.pid("etcd")
     assert pid
     runtime = _runtime(on_etcd, "node1")
     container = Container(netns=f"/run/netns/{netns()}", pod="nothing")

@@ -107,23 +107,25 @@ def test_env_points_the_other_commands_at_the_lab(shared: LabCommand) -> None:
 
 
 def test_another_node_learns_the_blocks_by_bgp(shared: LabCommand) -> None:
-    routes = shared.inside("node2", "ip", "route", "show", "proto", "bird")
-    blocks = [line.split()[0] for line in routes.splitlines()]
-    assert len(blocks) == 2
-    assert all(block.endswith("/26") for block in blocks)
+    def blocks() -> list[str]:
+        routes = shared.here("node2", "ip", "route", "show", "proto", "bird")
+        return [line.split()[0] for line in routes.splitlines()]
+
+    wait_until(lambda: len(blocks()) == 2, "the two other nodes' blocks")
+    assert all(block.endswith("/26") for block in blocks())
 
 
 def test_a_second_lab_stands_beside_the_first_and_goes_without_a_trace(
     shared: LabCommand, unique_name: Callable[[], str]
 ) -> None:
-    before = _traces("")
+    before = _traces(shared.name)
     with lab(unique_name(), "--nodes", "1") as other:
         other.add_pod("alone", "node1")
         assert other.node("node1")["pods"][0]["name"] == "alone"
         assert other.run("lab", "up", "--nodes", "1", check=False).returncode == 2, "it is up already"
     assert _traces(other.name) == set()
     assert other.json("lab", "down") == {"name": other.name}, "down twice"
-    assert before <= _traces("")
+    assert before <= _traces(shared.name)
     assert shared.node("node1")["agent_pid"]
 
 
@@ -163,10 +165,12 @@ def test_of_two_ups_at_once_one_builds_and_the_other_says_so(unique_name: Callab
 
 def test_what_dies_is_back_within_a_second(unique_name: Callable[[], str]) -> None:
     with lab(unique_name(), "--nodes", "1") as made:
-        for program in ("agent_pid", "bird_pid"):
-            before = made.node("node1")[program]
+        for unit in ("node1/agent", "node1/bird"):
+            before = made.pid(unit)
+            assert before
             os.kill(before, 9)
-            wait_until(partial(_is_another, made, program, before), f"{program} started again", seconds=2)
+            wait_until(partial(_is_another, made, unit, before), f"{unit} started again", seconds=3)
+            assert made.node("node1")[f"{unit.rpartition('/')[2]}_pid"] == made.pid(unit)
 
 
 def test_pods_go_without_a_trace_and_bad_ones_leave_none(unique_name: Callable[[], str]) -> None:
@@ -222,8 +226,8 @@ def test_without_root_it_says_so_at_once(shared: LabCommand, command: str) -> No
     assert "run it with sudo" in done.stderr
 
 
-def _is_another(made: LabCommand, program: str, before: int) -> bool:
-    return made.node("node1")[program] not in (None, before)
+def _is_another(made: LabCommand, unit: str, before: int) -> bool:
+    return made.pid(unit) not in (None, before)
 
 
 def _traces(lab_name: str) -> set[str]:
@@ -233,7 +237,7 @@ def _traces(lab_name: str) -> set[str]:
     processes: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if lab_name and f"/run/tortie/labs/{lab_name}/".encode() in path.read_bytes():
+            if f"/run/tortie/labs/{lab_name}/".encode() in path.read_bytes():
                 processes.add(path.parent.name)
         except OSError:
             continue

@@ -71,7 +71,7 @@ def test_a_pool_deleted_while_in_use_stays_until_its_last_address_goes(shared: L
     wait_until(lambda: shared.reaches("node2", pod["ips"][0]), "the pod is still reached")
     agent = shared.node("node1")["agent_pid"]
     os.kill(agent, 9)
-    wait_until(lambda: shared.node("node1")["agent_pid"] not in (None, agent), "the agent is back", 3)
+    wait_until(lambda: shared.pid("node1/agent") not in (None, agent), "the agent is back", 5)
     wait_until(lambda: shared.ready("node1"), "the agent is ready")
     assert shared.reaches("node2", pod["ips"][0]), "also after a restart"
     refused = shared.run("lab", "pod", "add", "late", "--node", "node1", *of_pool("old"), check=False)
@@ -155,7 +155,7 @@ def test_the_first_pod_of_a_node_is_soon_reached_from_everywhere(unique_name: Ca
     with lab(unique_name(), "--nodes", "3") as made:
         first = made.add_pod("first", "node1")["ips"][0]
         for place in ("node1", "node2", "node3"):
-            wait_until(partial(made.reaches, place, first), f"{place} reaches the first pod", 2)
+            wait_until(partial(made.reaches, place, first), f"{place} reaches the first pod", 5)
         assert made.tortie("ipam", "check").returncode == 0
 
 

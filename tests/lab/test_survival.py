@@ -53,7 +53,7 @@ def test_a_killed_agent_is_back_adopts_everything_and_nothing_is_lost(pair: LabC
     )
     with watching(pair, "node1") as changes, no_loss(pair, *_both_ways(pair)):
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: pair.node("node1")["agent_pid"] not in (None, before), "the agent is back", 2)
+        wait_until(lambda: pair.pid("node1/agent") not in (None, before), "the agent is back", 5)
         wait_until(lambda: pair.ready("node1"), "the agent is ready")
     assert not changes, "\n".join(["the new agent rewrote what the old one had made:", *changes])
 
@@ -62,7 +62,7 @@ def test_a_killed_bird_is_back_and_nothing_is_lost(pair: LabCommand) -> None:
     before = pair.node("node1")["bird_pid"]
     with watching(pair, "node2") as changes, no_loss(pair, *_both_ways(pair)):
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: pair.node("node1")["bird_pid"] not in (None, before), "BIRD is back", 2)
+        wait_until(lambda: pair.pid("node1/bird") not in (None, before), "BIRD is back", 5)
         wait_until(lambda: _established(pair, "node1") == ["node2"] * 2, "the sessions are back")
         wait_until(lambda: _established(pair, "node2") == ["node1"] * 2, "the sessions are back")
     assert not [change for change in changes if "Deleted" in change], "the peer forgot the node's routes"
@@ -98,11 +98,14 @@ def test_pods_come_and_go_in_crowds_while_the_agents_are_killed(pair: LabCommand
     ended = threading.Event()
 
     def kill_again_and_again() -> None:
-        while not ended.wait(0.6):
-            for node in pair.status()["nodes"]:
-                if node["agent_pid"]:
+        seconds = 0.6
+        while not ended.wait(seconds):
+            seconds *= 1.2  # a machine so slow that no agent comes to anything in that time gets more
+            for node in ("node1", "node2"):
+                pid = pair.pid(f"{node}/agent")
+                if pid:
                     with suppress(ProcessLookupError):
-                        os.kill(node["agent_pid"], signal.SIGKILL)
+                        os.kill(pid, signal.SIGKILL)
 
     def until_done(*argv: str) -> None:
         said: list[str] = []
@@ -125,7 +128,7 @@ def test_pods_come_and_go_in_crowds_while_the_agents_are_killed(pair: LabCommand
                     for where in [("--node", f"node{number % 2 + 1}") if command == "add" else ()]
                 ]
                 for each in begun:
-                    each.result(timeout=60)
+                    each.result(timeout=150)
             finally:
                 ended.set()
                 killer.join()
@@ -144,7 +147,7 @@ def test_a_sandbox_that_vanished_while_the_agent_was_dead_is_cleaned_up(pair: La
     agent = pair.node("node1")["agent_pid"]
     os.kill(agent, signal.SIGKILL)
     pair.here("fabric", "ip", "netns", "delete", pod["netns"])
-    wait_until(lambda: pair.node("node1")["agent_pid"] not in (None, agent), "the agent is back", 2)
+    wait_until(lambda: pair.pid("node1/agent") not in (None, agent), "the agent is back", 5)
     wait_until(lambda: pair.ready("node1"), "the agent is ready")
     wait_until(lambda: pod["ips"][0] not in pair.here("node1", "ip", "route"), "the route is gone")
     pair.run("lab", "pod", "rm", "vanished")
@@ -191,18 +194,18 @@ def test_with_a_dead_node_in_the_mesh_a_restarted_bird_has_the_living_ones_route
         bird = made.node("node1")["bird_pid"]
         with no_loss(made, *paths):
             os.kill(bird, signal.SIGKILL)
-            wait_until(lambda: made.node("node1")["bird_pid"] not in (None, bird), "BIRD is back", 2)
+            wait_until(lambda: made.pid("node1/bird") not in (None, bird), "BIRD is back", 5)
             # A block that the old BIRD never heard of.
             fresh = made.add_pod(
                 "fresh", "node2", "--annotations", 'cni.projectcalico.org/ipv4pools=["extra"]'
             )
             wait_until(lambda: "10.61.0." in made.here("node1", "ip", "route", "show", "proto", "bird"),
                        "the new block's route", 10)  # fmt: skip
-            wait_until(lambda: made.reaches("a1", fresh["ips"][0]), "the new pod answers", 2)
+            wait_until(lambda: made.reaches("a1", fresh["ips"][0]), "the new pod answers", 5)
         with no_loss(made, *paths):
             agent = made.node("node1")["agent_pid"]
             os.kill(agent, signal.SIGKILL)
-            wait_until(lambda: made.node("node1")["agent_pid"] not in (None, agent), "the agent is back", 2)
+            wait_until(lambda: made.pid("node1/agent") not in (None, agent), "the agent is back", 5)
             wait_until(lambda: made.ready("node1"), "the agent is ready")
 
 
