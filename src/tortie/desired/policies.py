@@ -106,6 +106,8 @@ class PolicyRow:
     ingress: tuple[RuleRow, ...] = ()
     egress: tuple[RuleRow, ...] = ()
     staged: bool = False
+    applies_to_established: bool = False
+    """A new deny here cuts running connections (annotation ``tortie.io/applies-to-established``)."""
     invalid: str = ""
     file: str = ""
     line: int = 0

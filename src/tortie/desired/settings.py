@@ -51,6 +51,22 @@ class SettingsRow:
     route_refresh_seconds: float = 90.0
     interface_refresh_seconds: float = 90.0
     rules_refresh_seconds: float = 180.0
+    deny_action: Literal["Drop", "Reject"] = "Drop"
+    """What becomes of a packet that a policy denies (``nftablesFilterDenyAction``)."""
+    mark_mask: int = 0xFFFF0000
+    """Bits of the packet's mark that are ours: at least two."""
+    log_prefix: str = "calico-packet"
+    log_group: int | None = None
+    """The NFLOG group that rules with the action Log write to; None: the kernel's log."""
+    fail_safe_in: tuple[FailSafePort, ...] = FAIL_SAFE_IN
+    fail_safe_out: tuple[FailSafePort, ...] = FAIL_SAFE_OUT
+    vxlan_port: int = 4789
+    vxlan_from_workloads: bool = False
+    ipip_from_workloads: bool = False
+    drop_invalid: bool = True
+    """Packets of no flow that conntrack can follow are dropped (not ``disableConntrackInvalidCheck``)."""
+    applies_to_established: bool = False
+    """A new deny cuts running connections, whatever policy it is in."""
 
 
 SETTINGS: Table[str, SettingsRow] = Table("settings", SettingsRow)
