@@ -58,8 +58,6 @@ class SettingsRow:
     log_prefix: str = "calico-packet"
     log_group: int | None = None
     """The NFLOG group that rules with the action Log write to; None: the kernel's log."""
-    fail_safe_in: tuple[FailSafePort, ...] = FAIL_SAFE_IN
-    fail_safe_out: tuple[FailSafePort, ...] = FAIL_SAFE_OUT
     vxlan_port: int = 4789
     vxlan_from_workloads: bool = False
     ipip_from_workloads: bool = False
