@@ -400,10 +400,17 @@ async def test_commits_that_arrive_together_share_a_transaction(
         await put(store, "/a")
         monkeypatch.setattr(worker, "GROUP_SECONDS", 60)
         shared = _count_transactions(monkeypatch)
-        results = await asyncio.gather(
-            *(store.commit(expect={"/n": 0}, put={"/n": str(n).encode()}) for n in range(50)),
-            return_exceptions=True,
-        )
+        with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute(
+                "BEGIN IMMEDIATE"
+            )  # so that they all wait, however the machine's time is shared out
+            commits = [
+                asyncio.ensure_future(store.commit(expect={"/n": 0}, put={"/n": str(n).encode()}))
+                for n in range(50)
+            ]
+            await asyncio.sleep(0)
+            other.execute("ROLLBACK")
+        results = await asyncio.gather(*commits, return_exceptions=True)
         assert sum(isinstance(result, Conflict) for result in results) == 49
         assert len(shared) < 25, (
             "one each would be 50; where the thread is quicker than we ask, there are some"

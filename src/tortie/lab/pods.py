@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from tortie.aio.backoff import Backoff
+from tortie.cni.errors import Code
 from tortie.datastore.store import Store
 from tortie.errors import AlreadyExists, NotFound, TortieError, UsageError
 from tortie.kernel import netns
 from tortie.lab import fabric
-from tortie.lab.runtime import Sandbox
+from tortie.lab.runtime import PluginFailed, Sandbox
 from tortie.lab.topology import Topology
 from tortie.resources import codec, registry
 from tortie.resources.namespace import NAMESPACE
@@ -25,6 +29,8 @@ from tortie.resources.service_account import SERVICE_ACCOUNT
 
 _MOST_FILE_NAME = 250
 """255 bytes, less a suffix for a file that is being written."""
+_PATIENCE_SECONDS = 60.0
+"""How long a DEL is tried again that an ADD left owing."""
 
 
 class PodRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +121,7 @@ async def remove_pod(topology: Topology, store: Store, pod: LabPod, *, forgiving
     """Detach it, and forget it. ``forgiving``: go on when the plugin fails, as after an ADD that did not complete."""
     try:
         if netns.path_of(pod.netns).exists() or not forgiving:
-            await _sandbox(topology, pod).delete(pod.result or None)
+            await _detach(_sandbox(topology, pod), pod.result, patient=forgiving)
     except TortieError:
         if not forgiving:
             raise
@@ -123,6 +129,20 @@ async def remove_pod(topology: Topology, store: Store, pod: LabPod, *, forgiving
     with suppress(NotFound):
         await store.delete(ResourceKey(POD, pod.name, pod.namespace))
     _path(topology, pod.namespace, pod.name).unlink(missing_ok=True)
+
+
+async def _detach(sandbox: Sandbox, result: dict[str, Any], *, patient: bool) -> None:
+    """``patient``: as a kubelet, which owes a DEL for each ADD that failed, try again while the plugin says to."""
+    backoff = Backoff(first_seconds=0.2, most_seconds=2.0)
+    give_up = time.monotonic() + (_PATIENCE_SECONDS if patient else 0)
+    while True:
+        try:
+            await sandbox.delete(result or None)
+            return
+        except PluginFailed as error:
+            if error.code != Code.TRY_LATER or time.monotonic() > give_up:
+                raise
+        await asyncio.sleep(backoff.next_seconds())
 
 
 def find_pod(topology: Topology, name: str) -> LabPod:
