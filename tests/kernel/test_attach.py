@@ -350,9 +350,11 @@ def test_a_locked_datastore_refuses(node: Node, runtime: Runtime) -> None:
 def test_impossible_names_are_named(
     node: Node, runtime: Runtime, pod: str, namespace: str, says: str
 ) -> None:
+    container = node.container(pod, namespace=namespace)
     with pytest.raises(PluginError) as raised:
-        runtime.add(node.container(pod, namespace=namespace))
+        runtime.add(container)
     assert says in raised.value.message
+    runtime.delete(container)  # or the runtime could never be rid of the sandbox
     node.assert_clean()
 
 

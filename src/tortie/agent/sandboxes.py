@@ -18,6 +18,7 @@ from tortie.cni.config import NetConf
 from tortie.cni.request import Request
 from tortie.cni.result import Result
 from tortie.desired.endpoints import EndpointKey
+from tortie.errors import InvalidResource
 from tortie.observe import log
 from tortie.workloads.sandbox import Sandbox
 
@@ -81,7 +82,10 @@ class Sandboxes:
 
     async def detach(self, request: Request, netns: int | None, delegate: Delegate) -> None:
         await self._handler.detach(request, netns, delegate)
-        found = self._found(request)
+        try:
+            found = self._found(request)
+        except InvalidResource:
+            return  # a name that no ADD takes
         known = self._known.get(found.key)
         if known is not None and known.container_id == found.container_id:
             del self._known[found.key]

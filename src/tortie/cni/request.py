@@ -71,7 +71,7 @@ def parse_request(forwarded: Forwarded, config: bytes) -> Request:
         netns=env.get("CNI_NETNS", ""),
         netns_passed=forwarded.netns_passed,
         netns_error=forwarded.netns_error,
-        args=parse_arguments(env.get("CNI_ARGS", "")),
+        args=parse_arguments(env.get("CNI_ARGS", ""), strict=command != "DEL"),
         config=parsed,
     )
     if command in ("ADD", "DEL", "CHECK"):
@@ -87,14 +87,17 @@ def parse_request(forwarded: Forwarded, config: bytes) -> Request:
     return request
 
 
-def parse_arguments(text: str) -> Arguments:
-    """Read CNI_ARGS. Raises `CNIError` with code 4 for a part without ``=``."""
+def parse_arguments(text: str, *, strict: bool = True) -> Arguments:
+    """Read CNI_ARGS. ``strict``: raises `CNIError` with code 4 for a part without ``=``; else it is passed over, as DEL needs
+    it: ADD refuses such arguments, and whoever may not even delete asks for ever."""
     pairs: dict[str, str] = {}
     for part in text.split(";"):
         if not part.strip():
             continue
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
+            if not strict:
+                continue
             raise _environment("CNI_ARGS", part, "is not KEY=value")
         pairs[key.strip()] = value.strip()
     return Arguments(

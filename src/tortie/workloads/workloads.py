@@ -16,7 +16,8 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import Result
 from tortie.desired.endpoints import EndpointKey, EndpointRow
-from tortie.errors import DeadlineExceeded
+from tortie.errors import DeadlineExceeded, InvalidResource
+from tortie.observe import log
 from tortie.workloads.addresses import check_delegate
 from tortie.workloads.attach import attach
 from tortie.workloads.check import check
@@ -26,6 +27,8 @@ from tortie.workloads.facts import require_pool, require_ready
 from tortie.workloads.locks import Locks
 from tortie.workloads.means import Delegate, Means
 from tortie.workloads.sandbox import Sandbox
+
+_log = log.get("workloads")
 
 REQUEST_SECONDS = 90.0
 """The shim gives up after 120."""
@@ -76,7 +79,12 @@ class Workloads:
 
     async def detach(self, request: Request, netns: int | None, delegate: Delegate) -> None:
         """DEL. An ADD for the same container that is still running stops and undoes itself first."""
-        sandbox = self._sandbox(request)
+        try:
+            sandbox = self._sandbox(request)
+        except InvalidResource as error:
+            # ADD refuses such a name, so nothing bears it; told of an error, a runtime would keep the sandbox and ask for ever.
+            _log.info("a DEL for a name that no ADD takes", container=request.container_id, reason=str(error))
+            return
         if sandbox.container_id in self._adding:
             self._adding[sandbox.container_id].call_off()
         async with self._turn(sandbox):

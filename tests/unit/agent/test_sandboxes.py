@@ -113,3 +113,10 @@ async def test_rows_join_endpoints_and_sandboxes(tmp_path: Path) -> None:
     db, web = rows(endpoints, known.known)
     assert (web["pod"], web["netns"], web["addresses"]) == ("web", "/run/netns/abc", ["10.65.0.2"])
     assert (db["pod"], db["netns"], db["up"]) == ("", "", False)
+
+
+async def test_a_del_for_a_name_that_no_add_takes(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    await made.attach(request(), 0, NOTHING)
+    await made.detach(request("DEL", pod="No_Name"), None, NOTHING)
+    assert set(made.known) == {WEB}

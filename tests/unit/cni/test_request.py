@@ -78,6 +78,11 @@ def test_a_del_needs_no_namespace() -> None:
     assert not ask(passed=False, CNI_COMMAND="DEL").netns_passed
 
 
+def test_a_del_passes_over_arguments_that_add_refuses() -> None:
+    arguments = ask(CNI_COMMAND="DEL", CNI_ARGS="nonsense;K8S_POD_NAME=p").args
+    assert (arguments.pod_name, arguments.others) == ("p", {})
+
+
 @pytest.mark.parametrize(
     ("env", "message"),
     [
