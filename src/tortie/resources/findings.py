@@ -183,6 +183,14 @@ def canonical_prefix(text: str) -> str:
         return text
 
 
+def canonical_net(text: str) -> str:
+    """A network of a rule: without the bits beyond its prefix length; the text as it is when it is none."""
+    try:
+        return str(Prefix.parse(text, strict=False))
+    except ValueError:
+        return text
+
+
 def canonical_interface(text: str) -> str:
     """``172.30.0.11/24``: the address in its canonical form with its prefix length, if it had one."""
     try:
