@@ -33,6 +33,14 @@ class TortieError(Exception):
     """The root: whatever a user may meet. Anything else that escapes is a defect of Tortie."""
 
 
+MOST_SHOWN = 200
+"""So many characters of a value stand in a text; of a longer one its beginning, and how long it is."""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}… ({len(text)} characters)"
+
+
 class UsageError(TortieError):
     """The command, its arguments or its configuration cannot be understood; the text says what to write instead."""
 
@@ -53,8 +61,8 @@ class InvalidResource(TortieError):
         self.origin = origin
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" {self.value}"
-        where = ": ".join(part for part in (self.origin, self.key) if part)
+        shown = "" if self.value is None else f" {_short(str(self.value))}"
+        where = ": ".join(part for part in (self.origin, _short(self.key)) if part)
         text = f"{self.field}:{shown} {self.rule}"
         return f"{where}: {text}" if where else text
 

@@ -281,8 +281,15 @@ def test_several_files_folders_and_standard_input(tortie: Commands, monkeypatch:
     assert tortie("apply", "-R", "-f", str(folder)).out == "Successfully applied 2 resource(s)\n"
     import io
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO(textwrap.dedent(pool("c", "10.9.0.0/16"))))
+    def typed(text: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    typed(textwrap.dedent(pool("c", "10.9.0.0/16")).encode())
     assert tortie("create", "-f", "-", "-o", "name").out == "ippool.projectcalico.org/c\n"
+    typed(b"kind: \xff\n")
+    assert tortie("create", "-f", "-", code=2).err == "error: (stdin) is not text in UTF-8\n"
+    assert "-f is given an empty name" in tortie("create", "-f", "", code=2).err
+    assert "/dev/zero is larger than 32 MiB" in tortie("create", "-f", "/dev/zero", code=2).err
     assert "/nowhere.yaml: No such file or directory" in tortie("apply", "-f", "/nowhere.yaml", code=2).err
     assert "there is no resource in" in tortie.apply("# nothing\n", code=2).err
     assert "name the files: tortie apply -f FILE" in tortie("apply", code=2).err

@@ -38,11 +38,12 @@ def reachability(lab_name: str | None, output: str | None) -> None:
 
     report = asyncio.run(run())
     if output in ("json", "yaml"):
-        document = {
+        document: dict[str, Any] = {
             "ok": report.ok,
             "cases": [dataclasses.asdict(case) for case in report.cases],
-            "unreachable": dict(report.unreachable),
         }
+        if report.unreachable:
+            document["unreachable"] = dict(report.unreachable)
         show(document, output)
     else:
         _print(report, every=output == "wide")

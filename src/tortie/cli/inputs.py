@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tortie.errors import InvalidDocument, InvalidResource, UsageError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "(stdin)"
+MOST_BYTES = 32 * 1024 * 1024
+"""A larger file is no configuration: it is refused before it fills the memory."""
 
 
 def read_files(
@@ -43,8 +45,10 @@ def read_files(
 def _texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
     for each in files:
         if each == "-":
-            yield STDIN, sys.stdin.read()
+            yield STDIN, _decoded(STDIN, sys.stdin.buffer)
             continue
+        if not each:
+            raise UsageError("-f is given an empty name: name a file, a folder, or - for standard input")
         path = Path(each)
         if path.is_dir():
             inside = sorted(path.rglob("*") if recursive else path.iterdir())
@@ -57,8 +61,17 @@ def _texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not text in UTF-8") from None
+        with path.open("rb") as file:
+            return _decoded(str(path), file)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _decoded(name: str, file: BinaryIO) -> str:
+    read = file.read(MOST_BYTES + 1)
+    if len(read) > MOST_BYTES:
+        raise UsageError(f"{name} is larger than {MOST_BYTES // 1024**2} MiB: split it")
+    try:
+        return read.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not text in UTF-8") from None

@@ -83,6 +83,10 @@ def _report(error: BaseException) -> int:
         where = f"{first.filename}: " if first.filename else ""
         click.echo(f"error: {where}{first.strerror}", err=True)
         return exit_codes.FAILED
+    if isinstance(first, UnicodeEncodeError) and first.encoding == "utf-8":
+        # What the command line or the environment gave us: files are checked when they are read.
+        click.echo(f"error: {ascii(first.object)[:200]} is not text in UTF-8", err=True)
+        return exit_codes.USAGE
     click.echo(
         f"error: unforeseen: {type(first).__name__}: {first}; this is a defect of Tortie, "
         "TORTIE_TRACEBACK=1 shows where",

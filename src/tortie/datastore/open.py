@@ -29,6 +29,7 @@ DEFAULT_CONFIG = Path("/etc/tortie/tortie.toml")
 ETCD_PORT = 2379
 LEAST_HISTORY = 100
 _FORMS = "write sqlite:///path/to/file.db or etcd://host:2379,host:2379"
+_SETTINGS = ("datastore", "etcd", "agent")
 _ETCD_PARAMETERS = ("ca_file", "cert_file", "key_file", "user", "password_file")
 
 
@@ -83,7 +84,7 @@ def _read_config(config: str | None) -> Mapping[str, Any]:
     named = config or os.environ.get("TORTIE_CONFIG")
     path = Path(named) if named else DEFAULT_CONFIG
     try:
-        return tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text())
     except FileNotFoundError:
         if named:
             raise UsageError(f"the configuration file {path} does not exist") from None
@@ -92,6 +93,10 @@ def _read_config(config: str | None) -> Mapping[str, Any]:
         raise UsageError(f"the configuration file {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the configuration file {path} is not TOML: {error}") from error
+    for name in settings:
+        if name not in _SETTINGS:
+            raise UsageError(f"the configuration file {path}: {name} is none of {', '.join(_SETTINGS)}")
+    return settings
 
 
 def _known(parameters: Mapping[str, str], names: tuple[str, ...], what: str) -> None:
@@ -174,10 +179,14 @@ def _etcd(
     )
 
 
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536
+
+
 def _endpoint(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(ETCD_PORT)
-    if not host or "/" in host or (":" in host and not host.startswith("[")) or not port.isdecimal():
+    if not host or "/" in host or (":" in host and not host.startswith("[")) or not _is_port(port):
         raise UsageError(f"etcd: {text!r} is no host:port ({_FORMS}; an IPv6 address stands in brackets)")
     return f"{host}:{port}"

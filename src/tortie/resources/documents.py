@@ -16,6 +16,8 @@ from tortie.resources.shape import Path, dotted, is_array, is_object
 
 MAX_VALUES = 1_000_000
 """More values than this in one text, aliases counted each time they are used, is an attack and no configuration."""
+_INTEGERS = range(-(2**63), 2**64)
+"""What every reader of the stored JSON takes as an integer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +52,10 @@ def parse(text: str, file: str) -> list[Document]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     documents: list[Document] = []
+    yaml: Any = YAML(typ="safe", pure=True)
+    _bound(yaml, file)
     try:
-        for node in YAML(typ="safe", pure=True).compose_all(text):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        for node in yaml.compose_all(text):
             if node is not None:
                 documents.extend(_Reader(file).document(node))
     except MarkedYAMLError as error:
@@ -72,8 +76,41 @@ def parse(text: str, file: str) -> list[Document]:
     return documents
 
 
+def _bound(yaml: Any, file: str) -> None:
+    """Stop at the text's value number `MAX_VALUES`, before the rest of it takes minutes and gigabytes."""
+    compose, count = yaml.composer.compose_node, 0
+
+    def counted(parent: Any, index: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > MAX_VALUES:
+            raise InvalidDocument(
+                [InvalidResource("(document)", None, f"holds more than {MAX_VALUES} values", "", file)]
+            )
+        return compose(parent, index)
+
+    yaml.composer.compose_node = counted
+
+
+def _text_problem(text: str) -> str:
+    """Why a text cannot be stored as JSON; empty when it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds {ascii(text[error.start])[1:-1]}, half a character"
+    return ""
+
+
 def _json(text: str, file: str) -> list[Document]:
     """JSON that YAML cannot read (indented with tabs). It has no lines."""
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    def integer(digits: str) -> int:
+        if len(digits) > 20 or (number := int(digits)) not in _INTEGERS:
+            raise ValueError(f"{digits[:20]}… has more than 64 bits")
+        return number
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -84,10 +121,13 @@ def _json(text: str, file: str) -> list[Document]:
         return found
 
     try:
-        value = json.loads(text, object_pairs_hook=once)
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=once, parse_constant=constant, parse_int=integer)
+        if problem := _text_problem(json.dumps(value, ensure_ascii=False)):
+            raise ValueError(f"it {problem}")
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidDocument(
-            [InvalidResource("(document)", None, f"is not JSON: {error}", "", file)]
+            [InvalidResource("(document)", None, f"is not JSON: {what}", "", file)]
         ) from None
     return list(_apart(Document(value, file)))
 
@@ -135,6 +175,8 @@ class _Reader:
             if type(key).__name__ != "ScalarNode":
                 raise self.fail(path, "has a key that is not a word", key)
             name = str(key.value)
+            if problem := _text_problem(name):
+                raise self.fail(path, f"has a key that {problem}", key)
             if name in fields:
                 raise self.fail((*path, name), "is given twice", key)
             self.lines[dotted((*path, name))] = key.start_mark.line + 1
@@ -149,17 +191,21 @@ class _Reader:
             case "bool":
                 return text.lower() in ("true", "yes", "on")
             case "int":
-                return int(
-                    text.replace("_", ""), 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10
-                )
-            case "float":
-                number = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
-                if not math.isfinite(number):
-                    raise self.fail(path, "is not a finite number", node)
+                base = 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10
+                number = int(text.replace("_", ""), base) if len(text) < 100 else None
+                if number is None or number not in _INTEGERS:
+                    raise self.fail(path, "is a number of more than 64 bits", node)
                 return number
+            case "float":
+                real = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
+                if not math.isfinite(real):
+                    raise self.fail(path, "is not a finite number", node)
+                return real
             case "binary":
                 raise self.fail(path, "is binary, and no field is", node)
             case _:
+                if problem := _text_problem(text):
+                    raise self.fail(path, problem, node)
                 return text
 
 

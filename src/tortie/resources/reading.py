@@ -79,7 +79,9 @@ def _kind(document: Document) -> KindInfo:
     if not is_object(value):
         raise InvalidDocument([document.finding("(document)", None, "is not a mapping of fields")])
     findings = [
-        document.finding(name, value.get(name), "is required")
+        document.finding(
+            name, value.get(name), "is required" if value.get(name) is None else "is not a string"
+        )
         for name in ("apiVersion", "kind")
         if not isinstance(value.get(name), str)
     ]

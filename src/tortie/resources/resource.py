@@ -30,7 +30,9 @@ class ResourceKey(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.kind.name} {self.within}/{self.name}" if self.within else f"{self.kind.name} {self.name}"
+            f"{self.kind.name} {self.within}/{self.name}"
+            if self.within
+            else f"{self.kind.name} {self.name}".rstrip()
         )
 
 

@@ -174,3 +174,16 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     ended = subprocess.run([TORTIE, "version"], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_an_argument_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(TORTIE), "--datastore", f"sqlite://{tmp_path}/t.db", "get", "ippool", b"a\xff"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "is not text in UTF-8" in done.stderr
+    assert "unforeseen" not in done.stderr

@@ -79,6 +79,15 @@ def test_the_file_says_what_the_url_does_not(tmp_path: Path) -> None:
     assert (options.ca_file, options.user, options.password) == ("/other", "v", "w")
 
 
+def test_a_misspelt_setting_does_not_lead_to_the_default_datastore(tmp_path: Path) -> None:
+    config = tmp_path / "tortie.toml"
+    config.write_text('dataztore = "etcd://a"\n')
+    with pytest.raises(UsageError, match="dataztore is none of datastore, etcd, agent"):
+        open_keyvalue(config=str(config))
+    config.write_text('datastore = "etcd://a"\n[agent]\nIP = "none"\n[etcd]\nuser = "u"\n')
+    assert etcd_options("", str(config)).user == "u"
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -93,6 +102,8 @@ def test_the_file_says_what_the_url_does_not(tmp_path: Path) -> None:
         ("etcd://", "no host:port"),
         ("etcd://u:hidden@a:x", "'a:x' is no host:port"),
         ("etcd://::1:2379", "brackets"),
+        ("etcd://a:99999", "'a:99999' is no host:port"),
+        ("etcd://a:0", "'a:0' is no host:port"),
         ("etcd://u:hidden@a/path", "no host:port"),
         ("etcd://a?password_file=/none/there", "/none/there cannot be read"),
         ("etcd://a?cacert=/x", "unknown parameter 'cacert'"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tortie.errors import InvalidDocument
+from tortie.resources import documents
 from tortie.resources.documents import parse
 from tortie.resources.reading import read, refuse_duplicates
 
@@ -111,9 +112,24 @@ def test_kubernetes_own_fields_are_no_mistake() -> None:
         ("a: &x [*x]\n", "f.yaml: (document): is not YAML: it is nested too deeply"),
         ("[" * 3000, "f.yaml: (document): is not YAML: it is nested too deeply"),
         ("a: \x00", "f.yaml: (document): is not YAML: "),
+        ('\t{"a":' + "[" * 100000, "f.yaml: (document): is not JSON: it is nested too deeply"),
+        ('\t{"a": NaN}', "f.yaml: (document): is not JSON: NaN is no number"),
+        (
+            '\t{"a": ' + "9" * 5000 + "}",
+            "f.yaml: (document): is not JSON: 99999999999999999999… has more than 64 bits",
+        ),
+        ('\t{"a": ["\\ud800"]}', r"f.yaml: (document): is not JSON: it holds \ud800, half a character"),
+        ('\na: ["\\ud800"]', r"f.yaml:2: a[0]: holds \ud800, half a character"),
+        ('\na: {"x\\udc00": 1}', r"f.yaml:2: a: has a key that holds \udc00, half a character"),
+        ("\na: " + "9" * 5000, "f.yaml:2: a: is a number of more than 64 bits"),
+        ("\na: -9223372036854775809", "f.yaml:2: a: is a number of more than 64 bits"),
+        ("\na: 0x" + "f" * 17, "f.yaml:2: a: is a number of more than 64 bits"),
+        ("[" + "a," * 60, "f.yaml: (document): holds more than 50 values"),
     ],
 )
-def test_what_is_not_yaml(text: str, expected: str) -> None:
+def test_what_is_not_yaml(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "50 values" in expected:
+        monkeypatch.setattr(documents, "MAX_VALUES", 50)
     with pytest.raises(InvalidDocument) as caught:
         parse(text, "f.yaml")
     assert str(caught.value).startswith(expected)
@@ -150,7 +166,7 @@ def test_values(text: str, value: object) -> None:
     st.recursive(
         st.none()
         | st.booleans()
-        | st.integers()
+        | st.integers(-(2**63), 2**64 - 1)
         | st.text(st.characters(codec="ascii", categories=("L", "N", "P", "Zs"))),
         lambda inner: (
             st.lists(inner, max_size=4)
