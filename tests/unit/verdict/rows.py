@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
@@ -34,7 +35,7 @@ ALLOW, DENY, PASS, LOG = (RuleRow(action=action) for action in ("Allow", "Deny",
 
 
 def packet(source: Address = A, destination: Address = B, port: int = 80, **others: Any) -> Packet:
-    values = {"protocol": TCP, "source_port": 40000, "destination_port": port, **others}
+    values: dict[str, Any] = {"protocol": TCP, "source_port": 40000, "destination_port": port, **others}
     return Packet(source, destination, **values)
 
 
@@ -47,8 +48,6 @@ def ports(*numbers: int) -> EntityMatch:
 
 
 def numbered(rules: Iterable[RuleRow]) -> tuple[RuleRow, ...]:
-    from dataclasses import replace
-
     return tuple(replace(each, index=index) for index, each in enumerate(rules))
 
 
@@ -63,9 +62,8 @@ def tier(*names: str, name: str = "default", default: str = "Deny") -> TierRow:
 
 
 def policy(*ingress: RuleRow, egress: Iterable[RuleRow] = (), **others: Any) -> PolicyRow:
-    return PolicyRow(
-        **{"tier": "default", "ingress": numbered(ingress), "egress": numbered(egress), **others}
-    )
+    values: dict[str, Any] = {"tier": "default", **others}
+    return PolicyRow(ingress=numbered(ingress), egress=numbered(egress), **values)
 
 
 def state(

@@ -114,9 +114,13 @@ def test_the_steps_are_all_that_was_asked_and_no_more() -> None:
 
 actions: st.SearchStrategy[Action] = st.sampled_from(("Allow", "Deny", "Pass", "Log"))
 rules = st.lists(st.builds(replace, st.sampled_from((ON_80, ON_443, ALLOW)), action=actions), max_size=3)
-rows_of_policies = st.fixed_dictionaries(
-    {name: st.builds(lambda r, s: policy(*r, staged=s), rules, st.booleans()) for name in NAMES}
-)
+
+
+def _policy(written: list[RuleRow], staged: bool) -> PolicyRow:
+    return policy(*written, staged=staged)
+
+
+rows_of_policies = st.fixed_dictionaries({name: st.builds(_policy, rules, st.booleans()) for name in NAMES})
 defaults = st.tuples(*[st.sampled_from(("Deny", "Pass"))] * 2)
 
 

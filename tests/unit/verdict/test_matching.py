@@ -104,6 +104,8 @@ def test_a_packet_without_ports_meets_no_rule_that_names_some() -> None:
 addresses = st.one_of(
     st.builds(Address, st.just(4), st.integers(0, 15)), st.builds(Address, st.just(6), st.integers(0, 15))
 )
+
+
 def _around(address: Address, up: int) -> Prefix:
     return address.prefix.supernet(address.prefix.length - up)
 
