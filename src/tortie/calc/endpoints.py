@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tortie.calc.active_policies import WorkloadPolicies
 from tortie.calc.block_index import BlockIndex, handle_of, owner_token
-from tortie.calc.outlet import Rows
+from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
-from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.endpoints import ENDPOINTS, UNGUARDED, EndpointKey, EndpointRow
 from tortie.desired.table import Problem
 from tortie.net.addresses import Prefix
 from tortie.resources.resource import Resource
@@ -37,17 +38,25 @@ class Local:
 
 
 class EndpointsNode:
-    """In: WorkloadEndpoint. Out: ENDPOINTS, and `holder` of each address (`touched` says of which that may have changed).
+    """In: WorkloadEndpoint, and what holds for local ones. Out: ENDPOINTS, and `holder` of each address (`touched` says of which
+    that may have changed).
 
     Of several endpoints with one address the one holds it whose handle IPAM gave it to; where that decides nothing, the first
     by namespace and name. So every node comes to the same holder, whatever it heard first.
     """
 
-    def __init__(self, scope: Scope, blocks: BlockIndex, problems: Problems) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        blocks: BlockIndex,
+        policies: Outlet[EndpointKey, WorkloadPolicies],
+        problems: Problems,
+    ) -> None:
         self.rows = Rows(ENDPOINTS)
         self.touched: set[Prefix] = set()
         self._scope = scope
         self._blocks = blocks
+        self._policies = policies
         self._problems = problems
         self._claims: dict[EndpointKey, Claim] = {}
         self._locals: dict[EndpointKey, Local] = {}
@@ -55,6 +64,7 @@ class EndpointsNode:
         """Nearly always one, and then without a tuple around it."""
         self._contested: set[Prefix] = set()
         self._dirty: set[EndpointKey] = set()
+        policies.subscribe(self._dirty.add)
 
     def on_update(self, namespace: str, name: str, resource: Resource[WorkloadEndpointSpec] | None) -> None:
         key = EndpointKey(sys.intern(namespace), name)
@@ -183,12 +193,15 @@ class EndpointsNode:
             return
         wanted = self._claims[key].addresses
         held = tuple(address for address in wanted if self.holder(address) == key)
+        applied = self._policies.get(key)
         row = EndpointRow(
             interface=local.interface,
             addresses=tuple(address.address for address in held),
             allowed_sources=local.allowed_sources,
             mac=local.mac,
             up=bool(held) or not wanted,
+            ingress=UNGUARDED if applied is None else applied.ingress,
+            egress=UNGUARDED if applied is None else applied.egress,
             revision=local.revision,
         )
         self.rows.want(key, row if local.interface else None)

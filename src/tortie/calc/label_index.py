@@ -257,6 +257,18 @@ class LabelIndex(Generic[KeyT, ItemT]):
         for item in self._items_in(watch.groups):
             self._stopped(key, item)
 
+    def matched(self, item: ItemT) -> Iterator[KeyT]:
+        """The selectors that match an item now."""
+        for number in self._matched(self._items[item]):
+            yield self._watch(number).key
+
+    def group(self, item: ItemT) -> int:
+        """Items of one group are matched by the same selectors, and have the same parents."""
+        return self._items[item].number
+
+    def __contains__(self, item: ItemT) -> bool:
+        return item in self._items
+
     def matching(self, key: KeyT) -> Iterator[ItemT]:
         """The items that a watched selector matches now."""
         return self._items_in(self._watch(self._number_of[key]).groups)

@@ -71,6 +71,9 @@ class Rows(Generic[K, V]):
         else:
             self._rows[key] = row
 
+    def get(self, key: K) -> V | None:
+        return self._rows.get(key)
+
     def keys(self) -> Iterator[K]:
         return iter(self._rows)
 
