@@ -21,7 +21,10 @@ from typing import Any
 
 from tests.bench.figures import Figure, interval
 from tests.cni_node import Node, SocketEtcd
+from tortie.datastore.store import Store
 from tortie.kernel import netns
+from tortie.resources.namespace import NAMESPACE, NamespaceSpec
+from tortie.resources.resource import Resource, ResourceKey
 
 PAIRS = 40
 PAIRS_AT_ONCE = 20
@@ -152,6 +155,11 @@ def measure(node: Node, directory: Path, datastore: str) -> list[Figure]:
     return figures
 
 
+async def _namespace_document(store: Store) -> None:
+    """Every pod of a cluster is in a namespace that its datastore knows."""
+    await store.create(Resource(key=ResourceKey(NAMESPACE, "default"), spec=NamespaceSpec()))
+
+
 async def run() -> list[Figure]:
     """Every figure of the plugin, on both datastores."""
     figures: list[Figure] = []
@@ -176,6 +184,7 @@ def _one(datastore: str) -> list[Figure]:
         node = Node(directory, namespaces.make, datastore=url, whole=True)
         stack.callback(node.close)
         node.prepare("10.65.0.0/16")
+        node.ask(_namespace_document)
         node.start()
         node.start_bird()
         netns.enter_for_good(node.name)

@@ -166,8 +166,9 @@ class _Attachment:
 
     async def _prepare(self) -> _Prepared:
         """Who the pod is, what it asks for, and its addresses; with them its endpoint is stored, where that can be."""
-        namespace = await read_namespace(self.means, self.sandbox)
-        pod = await read_pod(self.means, self.sandbox)
+        namespace, pod = await both(
+            read_namespace(self.means, self.sandbox), read_pod(self.means, self.sandbox)
+        )
         checkpoint("add.read")
         wishes = read_wishes(
             self._request.config,
