@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from tortie.columns import Column
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
 from tortie.resources.kind_info import NAME, NAMESPACE, KindInfo
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.shape import is_array, is_object
@@ -88,7 +90,31 @@ def _from_v1beta1(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "endpoints": newer}
 
 
+def validate(resource: Resource[Any]) -> list[InvalidResource]:
+    """Names, addresses and ports."""
+    spec: EndpointSliceSpec = resource.spec
+    found = Findings(resource)
+    found.subdomain("metadata.name", resource.key.name)
+    found.required("metadata.namespace", resource.key.within)
+    found.dns_label("metadata.namespace", resource.key.within)
+    if found.required("addressType", spec.address_type):
+        found.one_of("addressType", spec.address_type, ("IPv4", "IPv6", "FQDN"))
+    version = {"IPv4": 4, "IPv6": 6}.get(spec.address_type)
+    for index, endpoint in enumerate(spec.endpoints):
+        at = f"endpoints[{index}].addresses"
+        found.required(at, endpoint.addresses)
+        for number, address in enumerate(endpoint.addresses):
+            if version is not None and found.required(f"{at}[{number}]", address):
+                found.address(f"{at}[{number}]", address, version)
+    for index, port in enumerate(spec.ports):
+        found.port(f"ports[{index}].port", port.port)
+        found.one_of(f"ports[{index}].protocol", port.protocol, ("TCP", "UDP", "SCTP"))
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
+    checked=True,
     kind=ENDPOINT_SLICE,
     version="v1",
     plural="endpointslices",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from tortie.errors import InvalidResource, SelectorSyntaxError
 from tortie.net.addresses import Address, Interface, Prefix
 from tortie.resources.resource import Resource
 from tortie.selector import parse
+from tortie.selector.ast import Global
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -56,12 +58,8 @@ class Findings:
         if not name:
             self.add("metadata.name", None, "is required")
         for label, value in resource.metadata.labels.items():
-            prefix, slash, tail = label.rpartition("/")
-            bad_prefix = slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix))
-            if bad_prefix or len(tail) > 63 or not _QUALIFIED.fullmatch(tail):
-                self.add("metadata.labels", label, "is not a label's name")
-            if len(value) > 63 or (value and not _QUALIFIED.fullmatch(value)):
-                self.add(f"metadata.labels[{label}]", value, "is not a label's value")
+            self.label_name("metadata.labels", label)
+            self.label_value(f"metadata.labels[{label}]", value)
 
     def required(self, field: str, value: object) -> bool:
         if value in (None, "", ()):
@@ -140,15 +138,52 @@ class Findings:
             self.add(field, value, f"is not an IPv{version} address")
         return found
 
-    def selector(self, field: str, value: str | None) -> None:
+    def selector(self, field: str, value: str | None, *, without_global: bool = False) -> None:
+        """A selector; ``global()`` belongs into the namespaceSelector of a rule alone."""
         if not value:
             return
         try:
-            parse(value)
+            selector = parse(value)
         except SelectorSyntaxError as error:
             self.found.append(
                 SelectorSyntaxError(field, value, error.column, error.expected, self.key, self.origin)
             )
+            return
+        if without_global and selector.has_global:
+            self.add(field, value, "uses global(), which only a rule's namespaceSelector can")
+
+    def mixes_global(self, value: str) -> bool:
+        """Whether a selector combines ``global()`` with something else."""
+        try:
+            selector = parse(value)
+        except SelectorSyntaxError:
+            return False
+        return selector.has_global and not isinstance(selector.root, Global)
+
+    def at_most(self, field: str, values: Sequence[Any], most: int) -> None:
+        if len(values) > most:
+            self.add(field, len(values), f"are too many: there are at most {most}")
+
+    def no_repeats(self, field: str, values: Sequence[str]) -> None:
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                self.add(f"{field}[{index}]", value, "is given twice")
+
+    def number(self, field: str, value: float | None) -> None:
+        """Neither infinite nor no number, which YAML can write."""
+        if value is not None and not math.isfinite(value):
+            self.add(field, value, "is not a finite number")
+
+    def label_name(self, field: str, value: str) -> None:
+        """A label's name: an optional domain and ``/``, then at most 63 characters."""
+        prefix, slash, tail = value.rpartition("/")
+        bad_prefix = slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix))
+        if bad_prefix or len(tail) > 63 or not _QUALIFIED.fullmatch(tail):
+            self.add(field, value, "is not a label's name")
+
+    def label_value(self, field: str, value: str) -> None:
+        if len(value) > 63 or (value and not _QUALIFIED.fullmatch(value)):
+            self.add(field, value, "is not a label's value")
 
     def as_number(self, field: str, value: int | str | None) -> None:
         if value is None:

@@ -72,6 +72,8 @@ class KindInfo:
     normalise: Callable[[Resource[Any]], Resource[Any]] = _as_is
     changes: Callable[[Resource[Any], Resource[Any]], list[InvalidResource]] = _may_change
     """What is wrong with replacing the first by the second: fields that may not change."""
+    checked: bool = False
+    """What is stored, perhaps by others, is validated and normalised when it is followed (`taking`)."""
     needs: tuple[Kind, ...] = ()
     """Kinds whose resources ``among`` looks at."""
     among: Callable[[Resource[Any], Sequence[Resource[Any]]], list[InvalidResource]] = _fits_in

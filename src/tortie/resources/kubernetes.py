@@ -21,6 +21,7 @@ from tortie.resources.endpoint_slice import (
 from tortie.resources.endpoints import EndpointAddress, EndpointsSpec
 from tortie.resources.findings import canonical_net
 from tortie.resources.kubernetes_network_policy import (
+    TYPES,
     EgressRule,
     IngressRule,
     KubernetesNetworkPolicySpec,
@@ -28,6 +29,7 @@ from tortie.resources.kubernetes_network_policy import (
     PolicyPeer,
     PolicyPort,
     Requirement,
+    policy_types,
 )
 from tortie.resources.network_policy import NetworkPolicySpec
 from tortie.resources.resource import Metadata, Resource, ResourceKey
@@ -64,20 +66,13 @@ def convert(spec: KubernetesNetworkPolicySpec) -> Converted:
         NetworkPolicySpec(
             order=ORDER,
             selector=pod_selector(spec.pod_selector),
-            types=policy_types(spec),
+            types=tuple(each for each in TYPES if each in policy_types(spec)),
             ingress=tuple(rule for _, rule in ingress),
             egress=tuple(rule for _, rule in egress),
         ),
         tuple(number for number, _ in ingress),
         tuple(number for number, _ in egress),
     )
-
-
-def policy_types(spec: KubernetesNetworkPolicySpec) -> tuple[str, ...]:
-    """The directions in which pods are isolated: without ``policyTypes`` ingress, and egress when there are rules for it."""
-    if spec.policy_types:
-        return tuple(each for each in ("Ingress", "Egress") if each in spec.policy_types)
-    return ("Ingress", "Egress") if spec.egress else ("Ingress",)
 
 
 def pod_selector(selector: LabelSelector | None) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tortie.columns import Column
 from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
 from tortie.resources.resource import Kind, Resource
-from tortie.resources.rules import Rule, check_rule
+from tortie.resources.rules import Rule, canonical_rules, check_rules
 from tortie.resources.spec import Spec
 
 PROFILE = Kind(CALICO, "Profile")
@@ -27,14 +29,25 @@ def validate(profile: Resource[Any]) -> list[InvalidResource]:
     """The name, and the shape of every rule."""
     found = Findings(profile)
     found.subdomain("metadata.name", profile.key.name)
-    for direction, each in (("ingress", profile.spec.ingress), ("egress", profile.spec.egress)):
-        for index, rule in enumerate(each):
-            check_rule(found, f"spec.{direction}[{index}]", rule)
+    # There is nothing that a profile could pass to.
+    check_rules(found, profile.spec.ingress, profile.spec.egress, actions=("Allow", "Deny", "Log"))
     return found.found
+
+
+def normalise(profile: Resource[Any]) -> Resource[Any]:
+    """Rules as Calico writes them."""
+    spec: ProfileSpec = profile.spec
+    return profile.with_spec(
+        msgspec.structs.replace(
+            spec, ingress=canonical_rules(spec.ingress), egress=canonical_rules(spec.egress)
+        )
+    )
 
 
 INFO = KindInfo(
     validate=validate,
+    normalise=normalise,
+    checked=True,
     kind=PROFILE,
     plural="profiles",
     spec=ProfileSpec,

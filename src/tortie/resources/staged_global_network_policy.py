@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortie.columns import Column
-from tortie.resources.global_network_policy import GlobalNetworkPolicySpec
+from tortie.errors import InvalidResource
+from tortie.resources.findings import Findings
+from tortie.resources.global_network_policy import GlobalNetworkPolicySpec, check_global_policy
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.resource import Kind
+from tortie.resources.network_policy import tier_exists
+from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import written
+from tortie.resources.staged_network_policy import check_staged, normalise
+from tortie.resources.tier import TIER
 
 STAGED_GLOBAL_NETWORK_POLICY = Kind(CALICO, "StagedGlobalNetworkPolicy")
 
@@ -17,7 +24,21 @@ class StagedGlobalNetworkPolicySpec(GlobalNetworkPolicySpec, frozen=True):
     staged_action: str = written("Set")
 
 
+def validate(policy: Resource[Any]) -> list[InvalidResource]:
+    """As of a GlobalNetworkPolicy, and the staged action."""
+    found = Findings(policy)
+    found.subdomain("metadata.name", policy.key.name)
+    if check_staged(found, policy.spec):
+        check_global_policy(found, policy.spec)
+    return found.found
+
+
 INFO = KindInfo(
+    validate=validate,
+    normalise=normalise,
+    needs=(TIER,),
+    among=tier_exists,
+    checked=True,
     kind=STAGED_GLOBAL_NETWORK_POLICY,
     plural="stagedglobalnetworkpolicies",
     spec=StagedGlobalNetworkPolicySpec,

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 
-from tortie.selector.ast import All, Node
+from tortie.selector.ast import All, And, Global, Node, Not, Or
 
 
 class Selector:
@@ -32,6 +32,20 @@ class Selector:
     def is_all(self) -> bool:
         """Whether it was written to select everything."""
         return isinstance(self.root, All)
+
+    @property
+    def has_global(self) -> bool:
+        """Whether ``global()`` stands anywhere in it."""
+        waiting: list[Node] = [self.root]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, Global):
+                return True
+            if isinstance(node, Not):
+                waiting.append(node.operand)
+            elif isinstance(node, And | Or):
+                waiting.extend(node.operands)
+        return False
 
     def __str__(self) -> str:
         return self._canonical

@@ -107,6 +107,7 @@ spec:
     destination: {ports: [80, "8000:8080", http]}
   egress:
   - action: Deny
+    protocol: ICMP
     icmp: {type: 8, code: 0}
     notProtocol: 132
 """,

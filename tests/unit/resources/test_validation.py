@@ -257,10 +257,10 @@ def findings(found: Resource[Any]) -> list[str]:
                 "egress": [{"action": "Allow", "source": {"selector": "x", "nets": ["y"]}}],
             },
             [
-                "spec.ingress[0].action: Permit is not one of Allow, Deny, Log, Pass",
+                "spec.ingress[0].action: Permit is not one of Allow, Deny, Log",
                 "spec.ingress[1].action: is required",
-                "spec.egress[0].source.nets[0]: y is not an address with a prefix length",
                 "spec.egress[0].source.selector: x has an error at column 2: expected " + OPERATORS,
+                "spec.egress[0].source.nets[0]: y is not an address with a prefix length",
             ],
         ),
         (
