@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tortie.calc.established import APPLIES_TO_ESTABLISHED
 from tortie.calc.ipset_members import IPSetMembers
 from tortie.calc.label_index import LabelIndex
 from tortie.calc.outlet import Outlet, Rows
@@ -20,6 +21,9 @@ from tortie.desired.table import Problem
 from tortie.resources import registry
 from tortie.resources.resource import Invalid, Metadata, Resource, ResourceKey
 from tortie.resources.tier import TierSpec
+
+KEPT = ("tortie.io/source", APPLIES_TO_ESTABLISHED)
+"""Annotations that say something of a policy's row."""
 
 
 class HostKey(NamedTuple):
@@ -61,8 +65,8 @@ class _Stored:
         readable = resource.readable if isinstance(resource, Invalid) else resource
         self.key = resource.key
         self.spec = None if readable is None else msgspec.msgpack.encode(readable.spec)
-        source = None if readable is None else readable.metadata.annotations.get(SOURCE)
-        self.annotations = {SOURCE: source} if source else None
+        annotations: Mapping[str, str] = {} if readable is None else readable.metadata.annotations
+        self.annotations = {name: annotations[name] for name in KEPT if name in annotations} or None
         self.reason = resource.reason if isinstance(resource, Invalid) else None
         self.standing = policy.standing
         self.place = place(policy.key, policy.standing)
@@ -77,9 +81,6 @@ class _Stored:
         if readable is None or self.reason is not None:
             return read(Invalid(self.key, self.reason or "", readable))
         return read(readable)
-
-
-SOURCE = "tortie.io/source"
 
 
 class ActivePolicies:

@@ -13,22 +13,29 @@ DEFAULT = "default"
 def layers_of(
     resources: Mapping[str, Resource[Any]], node: str | None, selects: Callable[[Resource[Any]], bool]
 ) -> list[Any]:
-    """The specs that hold for the node, the widest first: ``default``, those that select it, ``node.<name>``.
+    """The specs that hold for the node, the widest first."""
+    return [resource.spec for resource in resources_of(resources, node, selects)]
+
+
+def resources_of(
+    resources: Mapping[str, Resource[Any]], node: str | None, selects: Callable[[Resource[Any]], bool]
+) -> list[Resource[Any]]:
+    """The resources that hold for the node, the widest first: ``default``, those that select it, ``node.<name>``.
 
     Of several that select it the last by name is the narrowest, so that the result does not depend on their order of arrival.
     """
-    specs = [resources[DEFAULT].spec] if DEFAULT in resources else []
+    found = [resources[DEFAULT]] if DEFAULT in resources else []
     if node is None:
-        return specs
+        return found
     own = f"node.{node}"
-    specs.extend(
-        resources[name].spec
+    found.extend(
+        resources[name]
         for name in sorted(resources)
         if name not in (DEFAULT, own) and selects(resources[name])
     )
     if own in resources:
-        specs.append(resources[own].spec)
-    return specs
+        found.append(resources[own])
+    return found
 
 
 def narrowest(layers: Iterable[Any], field: str, *, empty_is_set: bool = False) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from tortie.calc.established import APPLIES_TO_ESTABLISHED, is_true
 from tortie.calc.policy_selectors import global_policy, in_namespace, namespaced_policy
 from tortie.calc.rules import RuleCompiler
 from tortie.calc.set_definitions import SetDefinition
@@ -40,6 +41,7 @@ _KIND_NAMES: Mapping[Kind, str] = {
 POLICY_KINDS = tuple(_KIND_NAMES)
 STAGED = frozenset((STAGED_NETWORK_POLICY, STAGED_GLOBAL_NETWORK_POLICY, STAGED_KUBERNETES_NETWORK_POLICY))
 _TYPES: Mapping[str, Direction] = {"ingress": "ingress", "egress": "egress"}
+Traffic = Literal["tracked", "untracked", "pre-dnat"]
 EVERYWHERE_HINT = "AssumeNeededOnEveryNode"
 
 
@@ -50,7 +52,7 @@ class Standing(NamedTuple):
     order: float | None = None
     directions: tuple[Direction, ...] = DIRECTIONS
     staged: bool = False
-    traffic: Literal["tracked", "untracked", "pre-dnat"] = "tracked"
+    traffic: Traffic = "tracked"
     forward: bool = False
     everywhere: bool = False
     """Needed on every node, also where it selects nothing."""
@@ -111,6 +113,7 @@ class _Reader:
             ingress=rules["ingress"],
             egress=rules["egress"],
             staged=standing.staged,
+            applies_to_established=is_true(self._annotation(APPLIES_TO_ESTABLISHED)),
         )
         if self._failure is not None:
             row = _denying(row, standing, self._failure)
@@ -123,6 +126,9 @@ class _Reader:
             sets=sets,
             problem=self._failure,
         )
+
+    def _annotation(self, name: str) -> str | None:
+        return None if self._resource is None else self._resource.metadata.annotations.get(name)
 
     def _spec(self) -> PolicySpec:
         """As Calico's."""
@@ -159,7 +165,7 @@ class _Reader:
             return standing
         if spec.pre_dnat and (spec.do_not_track or "egress" in standing.directions):
             self.fail("spec.preDNAT", "is for ingress alone, and cannot stand beside doNotTrack")
-        traffic = "untracked" if spec.do_not_track else "pre-dnat" if spec.pre_dnat else "tracked"
+        traffic: Traffic = "untracked" if spec.do_not_track else "pre-dnat" if spec.pre_dnat else "tracked"
         return standing._replace(traffic=traffic, forward=spec.apply_on_forward)
 
     def _selector(self, spec: PolicySpec) -> Selector | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from tortie.calc.policy_selectors import entity_selector
 from tortie.calc.set_definitions import PORT_PROTOCOLS, NamedPortSet, SelectorSet, ServiceSet, SetDefinition
 from tortie.desired.policies import (
     ANYWHERE,
+    Action,
     EntityMatch,
     ICMPMatch,
     PortRange,
@@ -19,11 +20,13 @@ from tortie.desired.policies import (
 )
 from tortie.errors import InvalidResource
 from tortie.net.addresses import Prefix
-from tortie.resources.rules import ACTIONS, ICMP, EntityRule, Rule
+from tortie.resources.rules import ICMP, EntityRule, Rule
 from tortie.selector import ALL, parse
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
 ICMP_PROTOCOLS = (1, 58)
+_ACTIONS: Mapping[str, Action] = {"Allow": "Allow", "Deny": "Deny", "Log": "Log", "Pass": "Pass"}
+_VERSIONS: Mapping[int | None, Literal[4, 6] | None] = {None: None, 4: 4, 6: 6}
 _PORT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _NOT_ACTED_ON = "is set, and Tortie cannot enforce it"
 
@@ -38,16 +41,17 @@ class RuleCompiler:
 
     def rule(self, rule: Rule, at: str, *, index: int = 0, line: int = 0) -> RuleRow:
         """``at`` is where the rule stands in its document: ``spec.ingress[0]``."""
-        if rule.action not in ACTIONS:
-            raise InvalidResource(f"{at}.action", rule.action, f"is not one of {', '.join(ACTIONS)}")
-        if rule.ip_version not in (None, 4, 6):
+        action = _ACTIONS.get(rule.action)
+        if action is None:
+            raise InvalidResource(f"{at}.action", rule.action, f"is not one of {', '.join(_ACTIONS)}")
+        if rule.ip_version not in _VERSIONS:
             raise InvalidResource(f"{at}.ipVersion", rule.ip_version, "is not 4 or 6")
         if rule.http is not None:
             raise InvalidResource(f"{at}.http", None, _NOT_ACTED_ON)
         protocol = _protocol(rule.protocol, f"{at}.protocol")
         return RuleRow(
-            action=rule.action,
-            ip_version=rule.ip_version,
+            action=action,
+            ip_version=_VERSIONS[rule.ip_version],
             protocol=protocol,
             not_protocol=_protocol(rule.not_protocol, f"{at}.notProtocol"),
             icmp=_icmp(rule.icmp, protocol, f"{at}.icmp"),

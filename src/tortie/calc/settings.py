@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tortie.calc.durations import seconds
+from tortie.calc.established import APPLIES_TO_ESTABLISHED, is_true
 from tortie.calc.hosts import Host, labels_of
-from tortie.calc.layers import layers_of, narrowest
+from tortie.calc.layers import narrowest, resources_of
 from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.problems import Problems
 from tortie.calc.scope import Scope
@@ -55,10 +57,13 @@ class SettingsNode:
         self._dirty = False
         node = self._scope.node
         labels = labels_of(None if node is None else self._hosts.get(node))
-        layers = layers_of(
+        found = resources_of(
             self._resources, node, lambda resource: selects(resource.spec.node_selector, labels)
         )
-        row, problems = settings_row(layers)
+        row, problems = settings_row([resource.spec for resource in found])
+        wishes = [resource.metadata.annotations.get(APPLIES_TO_ESTABLISHED) for resource in found]
+        said = [wish for wish in wishes if wish is not None]
+        row = replace(row, applies_to_established=bool(said) and is_true(said[-1]))
         self._problems.report("settings", problems)
         self.settings.put(NODE, row)
         self.rows.want(NODE, row)
@@ -108,6 +113,12 @@ def _failsafes(ports: Sequence[ProtoPort]) -> tuple[FailsafePort, ...]:
     return tuple(found)
 
 
+def _mark_mask(value: int) -> int:
+    if not 0 < value < 1 << 32 or value.bit_count() < 2:
+        raise ValueError(f"{value:#x} leaves less than two bits of a packet's mark")
+    return value
+
+
 def _enabled(value: object) -> bool:
     return str(value) == "Enabled"
 
@@ -133,5 +144,12 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "route_refresh_seconds": ("route_refresh_interval", seconds),
     "interface_refresh_seconds": ("interface_refresh_interval", seconds),
     "rules_refresh_seconds": ("nftables_refresh_interval", seconds),
+    "deny_action": ("nftables_filter_deny_action", str.capitalize),
+    "mark_mask": ("nftables_mark_mask", _mark_mask),
+    "log_prefix": ("log_prefix", str),
+    "vxlan_port": ("vxlan_port", int),
+    "vxlan_from_workloads": ("allow_vxlan_packets_from_workloads", bool),
+    "ipip_from_workloads": ("allow_ipip_packets_from_workloads", bool),
+    "drop_invalid": ("disable_conntrack_invalid_check", _inverted),
 }
 """Of each column: the field of FelixConfiguration that it comes from, and how its value is read."""
