@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 
-.PHONY: help setup demo test test-all lint bench lock clean
+.PHONY: help setup demo test test-all fuzz lint bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -27,6 +27,9 @@ test: setup ## all tests but the long ones (under 20 minutes on 2 cores)
 
 test-all: setup ## all tests
 	$(AS_ROOT) $(BIN)/pytest -q $(PYTEST_ARGS)
+
+fuzz: setup ## policy against the oracle for longer (FUZZ_ARGS="--pairs 5000000 --seed 1")
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: setup ## the figures of docs/benchmarks.md
 	$(AS_ROOT) $(BIN)/python -m tests.bench $(BENCH_ARGS)

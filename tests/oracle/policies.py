@@ -11,7 +11,7 @@ from tests.oracle import kubernetes
 from tests.oracle.cluster import Thing
 from tests.oracle.documents import Document, listed, named, within
 from tests.oracle.rules import Rule, calico_rule
-from tests.oracle.selectors import NAMESPACE, Matches, compiled
+from tests.oracle.selectors import NAMESPACE, Labels, Matches, compiled
 
 Direction = Literal["ingress", "egress"]
 
@@ -44,9 +44,13 @@ class Policy:
     order: float
     staged: bool
     types: frozenset[Direction]
-    selects: Matches
+    parts: Sequence[tuple[str, Matches]]
+    """What an endpoint's labels must match all of, each with the name of its field."""
     rules: dict[Direction, list[Rule]]
     written: Document
+
+    def selects(self, labels: Labels) -> bool:
+        return all(matches(labels) for _, matches in self.parts)
 
     @property
     def rank(self) -> tuple[float, str]:
@@ -95,7 +99,7 @@ def _calico(document: Document) -> Policy:
         order=_order(spec),
         staged=document["kind"].startswith("Staged"),
         types=_types(spec),
-        selects=_calico_selects(spec, namespace),
+        parts=_calico_parts(spec, namespace),
         rules={key: [calico_rule(rule, namespace) for rule in rules] for key, rules in written.items()},
         written=document,
     )
@@ -111,15 +115,15 @@ def _types(spec: Document) -> frozenset[Direction]:
     return frozenset(("ingress", "egress")) if spec.get("ingress") else frozenset(("egress",))
 
 
-def _calico_selects(spec: Document, namespace: str) -> Matches:
-    parts = [compiled(spec.get("selector") or "")]
+def _calico_parts(spec: Document, namespace: str) -> list[tuple[str, Matches]]:
+    parts = [("policy.selector", compiled(spec.get("selector") or ""))]
     if spec.get("namespaceSelector"):
-        parts.append(compiled(spec["namespaceSelector"], "pcns."))
+        parts.append(("policy.namespaceSelector", compiled(spec["namespaceSelector"], "pcns.")))
     if spec.get("serviceAccountSelector"):
-        parts.append(compiled(spec["serviceAccountSelector"], "pcsa."))
+        parts.append(("policy.serviceAccountSelector", compiled(spec["serviceAccountSelector"], "pcsa.")))
     if namespace:
-        parts.append(lambda labels: labels.get(NAMESPACE) == namespace)
-    return lambda labels: all(part(labels) for part in parts)
+        parts.append(("policy.namespace", lambda labels: labels.get(NAMESPACE) == namespace))
+    return parts
 
 
 def _kubernetes(document: Document) -> Policy:
@@ -136,9 +140,11 @@ def _kubernetes(document: Document) -> Policy:
         order=1000.0,
         staged=False,
         types=frozenset(each for each in ("ingress", "egress") if each.capitalize() in types),
-        selects=lambda labels: (
-            labels.get(orchestrator) == "k8s" and labels.get(NAMESPACE) == namespace and pods(labels)
-        ),
+        parts=[
+            ("policy.orchestrator", lambda labels: labels.get(orchestrator) == "k8s"),
+            ("policy.namespace", lambda labels: labels.get(NAMESPACE) == namespace),
+            ("policy.podSelector", pods),
+        ],
         rules={
             "ingress": [
                 kubernetes.kubernetes_rule(rule, namespace, ingress=True) for rule in listed(spec, "ingress")
