@@ -103,7 +103,7 @@ class Syncer:
         """Feed the sink, one batch at a time. Eternal: store errors are waited out, anything else ends it."""
         await supervise(
             {
-                **{f"sync {kind.name}": partial(self._follow, kind) for kind in self._known},
+                **{f"sync {kind.name}.{kind.group}": partial(self._follow, kind) for kind in self._known},
                 "sync delivery": partial(self._deliver, sink),
             }
         )
