@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
+from tortie.resources import codec, registry
 from tortie.resources.allocation_block import AllocationBlockSpec, BlockAttribute, block_key
 from tortie.resources.bgp_configuration import BGP_CONFIGURATION, BGPConfigurationSpec
 from tortie.resources.bgp_peer import BGP_PEER, BGPPeerSpec
 from tortie.resources.block_affinity import BlockAffinitySpec, affinity_key
+from tortie.resources.documents import parse
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION, FelixConfigurationSpec
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.node import NODE, NodeAddress, NodeBGPSpec, NodeSpec
+from tortie.resources.profile import PROFILE, ProfileSpec
 from tortie.resources.resource import Metadata, Resource, ResourceKey, Revision
+from tortie.resources.rules import Rule
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT, WorkloadEndpointSpec, endpoint_name
 
 
@@ -90,4 +95,57 @@ def bgp(name: str = "default", **spec: Any) -> Resource[BGPConfigurationSpec]:
 def peer(name: str, ip: str, as_number: int | None = 64512, **spec: Any) -> Resource[BGPPeerSpec]:
     return Resource(
         key=ResourceKey(BGP_PEER, name), spec=BGPPeerSpec(peer_ip=ip, as_number=as_number, **spec)
+    )
+
+
+def documents(text: str) -> list[Resource[Any]]:
+    """Resources from YAML as a datastore may hold them: nobody validated them."""
+    found: list[Resource[Any]] = []
+    for document in parse(text, "scenario.yaml"):
+        info = registry.by_document(document.value["apiVersion"], document.value["kind"])
+        assert info is not None, document.value
+        found.append(codec.decode(info, document.value))
+    return found
+
+
+def document(text: str, *, api: str = "projectcalico.org/v3") -> Resource[Any]:
+    """One of them, from its kind on: ``api`` comes before."""
+    (found,) = documents(f"apiVersion: {api}\n{textwrap.dedent(text)}")
+    return found
+
+
+def profile(name: str, labels: dict[str, str] | None = None) -> Resource[ProfileSpec]:
+    """One that allows everything."""
+    allow = (Rule(action="Allow"),)
+    spec = ProfileSpec(ingress=allow, egress=allow, labels_to_apply=labels or {})
+    return Resource(key=ResourceKey(PROFILE, name), spec=spec)
+
+
+def pod(
+    on: str,
+    name: str,
+    *addresses: str,
+    labels: dict[str, str] | None = None,
+    namespace: str = "default",
+    account: str = "",
+    **spec: Any,
+) -> Resource[WorkloadEndpointSpec]:
+    """A pod's endpoint with labels, and the profiles of its namespace and service account."""
+    profiles = (f"kns.{namespace}", *([f"ksa.{namespace}.{account}"] if account else []))
+    return Resource(
+        key=ResourceKey(WORKLOAD_ENDPOINT, endpoint_name(on, "k8s", name, "eth0"), namespace),
+        metadata=Metadata(labels=labels or {}),
+        revision=Revision("1"),
+        spec=WorkloadEndpointSpec(
+            node=on,
+            orchestrator="k8s",
+            pod=name,
+            container_id=f"c-{name}",
+            endpoint="eth0",
+            interface_name=f"cali-{name}",
+            ip_networks=addresses,
+            profiles=spec.pop("profiles", profiles),
+            service_account_name=account,
+            **spec,
+        ),
     )

@@ -19,7 +19,7 @@ from tortie.desired.endpoints import EndpointKey
 from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey
 from tortie.desired.table import Problem
 from tortie.resources import registry
-from tortie.resources.resource import Invalid, Metadata, Resource, ResourceKey
+from tortie.resources.resource import NOTHING, Invalid, Metadata, Resource, ResourceKey
 from tortie.resources.tier import TierSpec
 
 KEPT = ("tortie.io/source", APPLIES_TO_ESTABLISHED)
@@ -59,7 +59,7 @@ class HostPolicies:
 class _Stored:
     """A policy, small: what is needed to read it anew when it becomes active."""
 
-    __slots__ = ("annotations", "key", "place", "reason", "spec", "standing")
+    __slots__ = ("annotations", "key", "place", "reason", "spec", "standing", "unknown")
 
     def __init__(self, resource: Resource[Any] | Invalid, policy: Policy) -> None:
         readable = resource.readable if isinstance(resource, Invalid) else resource
@@ -67,6 +67,7 @@ class _Stored:
         self.spec = None if readable is None else msgspec.msgpack.encode(readable.spec)
         annotations: Mapping[str, str] = {} if readable is None else readable.metadata.annotations
         self.annotations = {name: annotations[name] for name in KEPT if name in annotations} or None
+        self.unknown = NOTHING if readable is None else readable.unknown
         self.reason = resource.reason if isinstance(resource, Invalid) else None
         self.standing = policy.standing
         self.place = place(policy.key, policy.standing)
@@ -75,9 +76,8 @@ class _Stored:
         readable: Resource[Any] | None = None
         if self.spec is not None:
             spec = msgspec.msgpack.decode(self.spec, type=registry.info(self.key.kind).spec)
-            readable = Resource(
-                key=self.key, metadata=Metadata(annotations=self.annotations or {}), spec=spec
-            )
+            metadata = Metadata(annotations=self.annotations or {})
+            readable = Resource(key=self.key, metadata=metadata, spec=spec, unknown=self.unknown)
         if readable is None or self.reason is not None:
             return read(Invalid(self.key, self.reason or "", readable))
         return read(readable)
@@ -119,9 +119,10 @@ class ActivePolicies:
         policy = read(resource)
         before, stored = self._policies.get(name), _Stored(resource, policy)
         self._policies[name] = stored
-        self._dirty_tiers = (
-            self._dirty_tiers or before is None or before.standing.tier != stored.standing.tier
-        )
+        if before is None or before.standing.tier != stored.standing.tier:
+            self._leave_tier(before)
+            self._of_tier.setdefault(stored.standing.tier, set()).add(key)
+            self._dirty_tiers = True
         self._problems.report(("policy", name), () if policy.problem is None else (policy.problem,))
         if policy.selector is None:
             self._index.unwatch(name)

@@ -19,11 +19,16 @@ from tortie.desired.policies import DIRECTIONS, Direction, PolicyKey, PolicyRow,
 from tortie.desired.table import Problem
 from tortie.errors import InvalidResource
 from tortie.resources.global_network_policy import GLOBAL_NETWORK_POLICY, GlobalNetworkPolicySpec
-from tortie.resources.kubernetes import ORDER, convert, pod_selector, policy_types
-from tortie.resources.kubernetes_network_policy import KUBERNETES_NETWORK_POLICY, KubernetesNetworkPolicySpec
+from tortie.resources.kubernetes import ORDER, convert, pod_selector
+from tortie.resources.kubernetes_network_policy import (
+    KUBERNETES_NETWORK_POLICY,
+    KubernetesNetworkPolicySpec,
+    policy_types,
+)
 from tortie.resources.network_policy import NETWORK_POLICY, PolicySpec
 from tortie.resources.resource import Invalid, Kind, Resource, ResourceKey
 from tortie.resources.rules import Rule
+from tortie.resources.shape import dotted
 from tortie.resources.staged_global_network_policy import STAGED_GLOBAL_NETWORK_POLICY
 from tortie.resources.staged_kubernetes_network_policy import STAGED_KUBERNETES_NETWORK_POLICY
 from tortie.resources.staged_network_policy import STAGED_NETWORK_POLICY
@@ -102,6 +107,9 @@ class _Reader:
         self._failure = self._failure or Problem(str(self._key), field, reason)
 
     def policy(self) -> Policy:
+        for path in () if self._resource is None else self._resource.unknown:
+            if path[:2] in _RULES:
+                self.fail(dotted(path), "is not a known field, and without it the rule may mean too much")
         spec = self._spec()
         standing = self._standing(spec)
         selector = self._selector(spec)
@@ -200,6 +208,7 @@ class _Reader:
         return () if inert else rows
 
 
+_RULES = tuple(("spec", direction) for direction in DIRECTIONS)
 _BOTH = ("Ingress", "Egress")
 
 

@@ -66,8 +66,6 @@ class RuleCompiler:
     def _entity(self, entity: EntityRule, protocol: int | None, at: str, *, with_ports: bool) -> EntityMatch:
         if entity == _ANY:
             return ANYWHERE
-        if entity.domains:
-            raise InvalidResource(f"{at}.domains", None, _NOT_ACTED_ON)
         if (entity.ports or entity.not_ports) and protocol not in PORT_PROTOCOLS:
             which = "ports" if entity.ports else "notPorts"
             raise InvalidResource(f"{at}.{which}", None, "needs the rule's protocol to be TCP, UDP or SCTP")
