@@ -108,25 +108,32 @@ class _Walk:
     def _rules(
         self, rules: tuple[RuleRow, ...], tier: str, key: PolicyKey, policy: PolicyRow
     ) -> Action | None:
-        """The action of the first rule that matches and ends the policy."""
+        """The action of the first rule that matches and ends the policy. One without rules leaves a step all the same: that it
+        is there can be why the end of its tier denies."""
+        if not rules and self._steps is not None:
+            self._steps.append(self._step(tier, key, policy, None, matched=False))
         for rule in rules:
             matched = self._asked(rule)
             if self._steps is not None:
-                self._steps.append(
-                    Step(
-                        endpoint=self._place.endpoint,
-                        tier=tier,
-                        policy=key,
-                        rule=rule.index,
-                        row=rule,
-                        action=rule.action,
-                        matched=matched,
-                        staged=policy.staged,
-                        invalid=policy.invalid,
-                        file=policy.file,
-                        line=(rule.line or policy.line) if policy.file else 0,
-                    )
-                )
+                self._steps.append(self._step(tier, key, policy, rule, matched=matched))
             if matched and rule.action != "Log":
                 return rule.action
         return None
+
+    def _step(
+        self, tier: str, key: PolicyKey, policy: PolicyRow, rule: RuleRow | None, *, matched: bool
+    ) -> Step:
+        line = rule.line if rule and rule.line else policy.line
+        return Step(
+            endpoint=self._place.endpoint,
+            tier=tier,
+            policy=key,
+            rule=rule.index if rule else None,
+            row=rule,
+            action=rule.action if rule else "",
+            matched=matched,
+            staged=policy.staged,
+            invalid=policy.invalid,
+            file=policy.file,
+            line=line if policy.file else 0,
+        )

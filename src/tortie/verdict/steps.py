@@ -16,10 +16,11 @@ PROFILE_KIND = "Profile"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One rule that was asked, or the end of a tier (then ``policy`` and ``rule`` are None).
+    """One rule that was asked; a policy that has none for this direction (then ``rule`` is None and ``action`` empty); or the end
+    of a tier (then ``policy`` is None too).
 
-    ``endpoint`` is whose policy it is. A profile's ``tier`` is empty, its policy's kind is `PROFILE_KIND`. ``why`` holds the
-    rule itself, and of a policy that could not be taken the reason.
+    ``endpoint`` is whose policy it is. A profile's ``tier`` is empty, its policy's kind is `PROFILE_KIND`. ``invalid`` says why
+    a policy could not be taken and denies.
     """
 
     endpoint: str

@@ -1,0 +1,167 @@
+"""What Kubernetes' documents alone imply, for questions about files: endpoints of pods, profiles of namespaces and accounts.
+
+A pod that no endpoint stands for yet gets a stand-in, made as ADD would make it. Its address is that of the document's status,
+or one that nothing else has; `StandIns` knows which are such, so that an answer that hangs on one can say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tortie.net.addresses import Address, Prefix, Version
+from tortie.resources.ip_pool import IP_POOL
+from tortie.resources.namespace import NAMESPACE
+from tortie.resources.pod import POD
+from tortie.resources.profile import PROFILE
+from tortie.resources.resource import Resource, ResourceKey
+from tortie.resources.service_account import SERVICE_ACCOUNT
+from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
+from tortie.workloads.endpoint import build_endpoint
+from tortie.workloads.names import DEFAULT_INTERFACE, pod_interface
+from tortie.workloads.profiles import allow_all
+from tortie.workloads.sandbox import Sandbox
+from tortie.workloads.wishes import Wishes
+
+_NOWHERE = {4: Prefix.parse("240.0.0.0/4"), 6: Prefix.parse("100::/64")}
+"""Addresses that no machine has: where stand-ins come from when no pool is known."""
+_EVERYWHERE = (Prefix.parse("0.0.0.0/0"), Prefix.parse("::/0"))
+_PREFIX = "cali"
+_NETWORK = "k8s-pod-network"
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """``addresses`` are made up; the real ones will come from ``ranges``."""
+
+    addresses: frozenset[Address] = frozenset()
+    ranges: tuple[Prefix, ...] = _EVERYWHERE
+    resources: tuple[Resource[Any], ...] = field(default=(), compare=False)
+
+
+def stand_ins(resources: Sequence[Resource[Any]]) -> StandIns:
+    """Endpoints for the pods that have none, with addresses."""
+    there = {(each.key.within, each.spec.pod) for each in resources if each.key.kind == WORKLOAD_ENDPOINT}
+    pools = [
+        Prefix.parse(each.spec.cidr, strict=False)
+        for each in resources
+        if each.key.kind == IP_POOL and not each.spec.disabled
+    ]
+    source = _Addresses(pools, _taken(resources))
+    made_up: set[Address] = set()
+    endpoints: list[Resource[Any]] = []
+    for pod in resources:
+        if pod.key.kind != POD or (pod.key.within, pod.key.name) in there or not _has_network(pod):
+            continue
+        addresses = list(_of_status(pod))
+        if not addresses:
+            addresses = source.next()
+            made_up.update(addresses)
+        endpoints.append(_endpoint(pod, addresses))
+    return StandIns(frozenset(made_up), tuple(pools) or _EVERYWHERE, tuple(endpoints))
+
+
+def _has_network(pod: Resource[Any]) -> bool:
+    """Whether it has one of its own, now or soon."""
+    phase = pod.status.get("phase") if isinstance(pod.status, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return not pod.spec.host_network and phase not in ("Succeeded", "Failed")
+
+
+def _endpoint(pod: Resource[Any], addresses: Iterable[Address]) -> Resource[Any]:
+    namespace, name = pod.key.within, pod.key.name
+    sandbox = Sandbox(
+        network=_NETWORK,
+        node=pod.spec.node_name,
+        container_id="",
+        ifname=DEFAULT_INTERFACE,
+        netns="",
+        namespace=namespace,
+        pod=name,
+        host_name=pod_interface(_PREFIX, namespace, name, DEFAULT_INTERFACE),
+    )
+    return build_endpoint(sandbox, addresses=addresses, mac="", wishes=Wishes(), pod=pod)
+
+
+def _of_status(pod: Resource[Any]) -> Iterator[Address]:
+    """The addresses that Kubernetes says it has."""
+    status: Any = pod.status if isinstance(pod.status, dict) else {}
+    several = [each.get("ip") for each in status.get("podIPs") or () if isinstance(each, dict)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    for text in dict.fromkeys([status.get("podIP"), *several]):
+        if text:
+            try:
+                yield Address.parse(str(text))
+            except ValueError:
+                continue
+
+
+class _Addresses:
+    """Hands out addresses that nothing has: of each version that the pools have, of IPv4 without any pool."""
+
+    def __init__(self, pools: Sequence[Prefix], taken: set[Address]) -> None:
+        self._taken = taken
+        versions: list[Version] = sorted({pool.version for pool in pools}) or [4]
+        self._ranges = [
+            next((pool for pool in pools if pool.version == version), _NOWHERE[version])
+            for version in versions
+        ]
+        self._next = {each: each.value + 1 for each in self._ranges}
+
+    def next(self) -> list[Address]:
+        return [self._of(each) for each in self._ranges]
+
+    def _of(self, within: Prefix) -> Address:
+        """Beyond the end of a small pool, where its addresses are used up, in what no machine has."""
+        while True:
+            address = Address(within.version, self._next[within])
+            if address.value > within.last:
+                return self._of(self._beyond(within))
+            self._next[within] += 1
+            if address not in self._taken:
+                return address
+
+    def _beyond(self, within: Prefix) -> Prefix:
+        nowhere = _NOWHERE[within.version]
+        self._next.setdefault(nowhere, nowhere.value + 1)
+        return nowhere
+
+
+def _taken(resources: Iterable[Resource[Any]]) -> set[Address]:
+    found: set[Address] = set()
+    for each in resources:
+        if each.key.kind == WORKLOAD_ENDPOINT:
+            found.update(Prefix.parse(text, strict=False).address for text in each.spec.ip_networks)
+        elif each.key.kind == POD:
+            found.update(_of_status(each))
+    return found
+
+
+def profiles(resources: Iterable[Resource[Any]]) -> Iterator[Resource[Any]]:
+    """Of each namespace and service account, as Calico's controllers make them, where none is stored; also of those that an
+    endpoint names and no document describes."""
+    everything = list(resources)
+    stored = {each.key.name for each in everything if each.key.kind == PROFILE}
+    made: dict[str, Resource[Any]] = {}
+    for each in everything:
+        if each.key.kind == NAMESPACE:
+            name, prefix = f"kns.{each.key.name}", "pcns."
+        elif each.key.kind == SERVICE_ACCOUNT:
+            name, prefix = f"ksa.{each.key.within}.{each.key.name}", "pcsa."
+        else:
+            continue
+        made[name] = _labelled(name, {prefix + label: value for label, value in each.metadata.labels.items()})
+    for each in everything:
+        if each.key.kind == WORKLOAD_ENDPOINT:
+            for name in each.spec.profiles:
+                if name.startswith(("kns.", "ksa.")):
+                    made.setdefault(name, _labelled(name, {}))
+    yield from (profile for name, profile in made.items() if name not in stored)
+
+
+def _labelled(name: str, labels: dict[str, str]) -> Resource[Any]:
+    """As ADD makes it, with the labels of what it stands for."""
+    plain = allow_all(name)
+    spec = msgspec.structs.replace(plain.spec, labels_to_apply={**labels, **plain.spec.labels_to_apply})
+    return Resource(key=ResourceKey(PROFILE, name), spec=spec)
