@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "delete": ("tortie.cli.delete", "Delete resources by file or by name."),
     "get": ("tortie.cli.get", "Show resources."),
     "label": ("tortie.cli.label", "Change labels of a pod, a namespace or another resource."),
+    "policy": (
+        "tortie.cli.policy",
+        "Which rule decides, who reaches whom, what a change would change.",
+    ),
     "ipam": ("tortie.cli.ipam", "Addresses: show, check, release, configure."),
     "node": ("tortie.cli.node", "This node: BGP status, set-up."),
     "check": ("tortie.cli.check", "Check that pods and nodes reach one another."),

@@ -55,16 +55,13 @@ class Cluster:
     state: State
     where: Whereabouts
     pods: Mapping[str, Pod]
+    by_key: Mapping[EndpointKey, Pod]
     stand_ins: StandIns
     problems: tuple[Problem, ...]
 
     def pod_at(self, address: Address) -> Pod | None:
         key = self.state.holders.get(address)
-        return None if key is None else self._by_key.get(key)
-
-    @property
-    def _by_key(self) -> Mapping[EndpointKey, Pod]:
-        return {pod.key: pod for pod in self.pods.values()}
+        return None if key is None else self.by_key.get(key)
 
 
 async def read_store(store: Store) -> list[Update]:
@@ -106,14 +103,16 @@ def build(updates: Sequence[Update]) -> Cluster:
         settings=_settings(everything),
     )
     pods: dict[str, Pod] = {}
+    by_key: dict[EndpointKey, Pod] = {}
     for each in sorted(endpoints, key=lambda one: one.spec.endpoint):
         pod = _pod(each, state, labels)
         if pod is not None:
-            pods.setdefault(pod.name, pod)
+            by_key[pod.key] = pods.setdefault(pod.name, pod)
     return Cluster(
         state=state,
         where=where,
         pods=dict(sorted(pods.items())),
+        by_key=by_key,
         stand_ins=made_up,
         problems=flush.problems,
     )

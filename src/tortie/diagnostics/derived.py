@@ -19,6 +19,7 @@ from tortie.resources.pod import POD
 from tortie.resources.profile import PROFILE
 from tortie.resources.resource import Resource, ResourceKey
 from tortie.resources.service_account import SERVICE_ACCOUNT
+from tortie.resources.shape import is_array, is_object
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.endpoint import build_endpoint
 from tortie.workloads.names import DEFAULT_INTERFACE, pod_interface
@@ -66,7 +67,7 @@ def stand_ins(resources: Sequence[Resource[Any]]) -> StandIns:
 
 def _has_network(pod: Resource[Any]) -> bool:
     """Whether it has one of its own, now or soon."""
-    phase = pod.status.get("phase") if isinstance(pod.status, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    phase = pod.status.get("phase") if is_object(pod.status) else None
     return not pod.spec.host_network and phase not in ("Succeeded", "Failed")
 
 
@@ -87,9 +88,11 @@ def _endpoint(pod: Resource[Any], addresses: Iterable[Address]) -> Resource[Any]
 
 def _of_status(pod: Resource[Any]) -> Iterator[Address]:
     """The addresses that Kubernetes says it has."""
-    status: Any = pod.status if isinstance(pod.status, dict) else {}
-    several = [each.get("ip") for each in status.get("podIPs") or () if isinstance(each, dict)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    for text in dict.fromkeys([status.get("podIP"), *several]):
+    status: Any = pod.status if is_object(pod.status) else {}
+    listed: Any = status.get("podIPs")
+    several: list[Any] = [each.get("ip") for each in listed if is_object(each)] if is_array(listed) else []
+    first: Any = status.get("podIP")
+    for text in dict.fromkeys([first, *several]):
         if text:
             try:
                 yield Address.parse(str(text))

@@ -10,13 +10,12 @@ from tortie.diagnostics.cluster import Cluster, Pod
 from tortie.diagnostics.ports import Port
 from tortie.errors import UsageError
 from tortie.net.addresses import Address
+from tortie.resources.kubernetes import ORCHESTRATOR
 from tortie.verdict.doubt import Doubt, hangs_on
 from tortie.verdict.engine import asking
 from tortie.verdict.journey import Asking, Journey, Traveller
 from tortie.verdict.packet import SOURCE_PORT, WITH_PORTS, Packet
 from tortie.verdict.steps import Decision, NearMiss, Step, Verdict
-
-SELECTORS = ("selector", "notSelector", "namespaceSelector", "serviceAccounts", "services")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +159,8 @@ def _nobody(cluster: Cluster, text: str, option: str) -> str:
 
 def _versions(source: Party, destination: Party, question: Question) -> list[int]:
     theirs = [{address.version for address in party.addresses} for party in (source, destination)]
-    both = sorted(theirs[0] & theirs[1])
     wanted = question.ip_version
-    found = [version for version in both if wanted in (None, version)]
+    found: list[int] = [version for version in sorted(theirs[0] & theirs[1]) if wanted in (None, version)]
     if found:
         return found
     having = " and ".join(
@@ -191,10 +189,11 @@ def _doubts(cluster: Cluster, question: Question, packet: Packet, journey: Journ
     rules = hangs_on(doubt, lambda ask: _travel(cluster, question, packet, ask).verdict, journey.verdict)
     if not rules:
         return
+    criteria = {each for rule in rules for each in doubt.open(rule, packet, cluster.state)}
     unknown = [
         pod.name
-        for address in (packet.source, packet.destination)
-        if address in doubt.addresses and (pod := cluster.pod_at(address)) is not None
+        for side, address in (("source", packet.source), ("destination", packet.destination))
+        if any(each.startswith(side) for each in criteria) and (pod := cluster.pod_at(address)) is not None
     ]
     policies = sorted(
         {
@@ -234,14 +233,43 @@ def _named_decision(cluster: Cluster, decision: Decision) -> Decision:
 
 
 def _with_labels(cluster: Cluster, near: NearMiss) -> NearMiss:
-    """Against a selector it is labels that count, not the address."""
-    if not any(part in SELECTORS for part in near.field.split(".")):
+    """Against a selector it is labels that count, not the address; and a policy in a namespace means its own pods."""
+    side, _, criterion = near.criterion.rpartition(".")
+    if criterion not in ("selector", "notSelector"):
         return near
+    rule, policy = near.step.row, near.step.policy
+    fields = [each.field for each in rule.written if each.field.startswith(f"{side}.")] if rule else []
+    of_namespaces = any("namespaceSelector" in each for each in fields)
+    wanted = near.wanted.removeprefix(f"{ORCHESTRATOR} && ").replace(ORCHESTRATOR, "any pod")
+    if (
+        criterion == "selector"
+        and policy
+        and policy.namespace
+        and not of_namespaces
+        and near.field != f"{side}.services"
+    ):
+        wanted += f" in namespace {policy.namespace}"
     pod = cluster.pod_at(Address.parse(near.got))
     if pod is None:
-        return replace(near, got=f"{near.got}, which no pod has")
-    labels = ", ".join(f"{label}={value}" for label, value in sorted(pod.labels.items()))
-    return replace(near, got=f"{pod.name} with {labels or 'no labels'}")
+        return replace(near, wanted=wanted, got=f"{near.got}, which is no pod's")
+    got = f"{pod.name} with {_labels(pod, '')}"
+    if of_namespaces:
+        got += f" in a namespace with {_labels(pod, 'pcns.')}"
+    if any("serviceAccounts" in each for each in fields):
+        account = pod.labels.get("projectcalico.org/serviceaccount", "none")
+        got += f" as service account {account} with {_labels(pod, 'pcsa.')}"
+    return replace(near, wanted=wanted, got=got)
+
+
+def _labels(pod: Pod, prefix: str) -> str:
+    """Its own labels, or those that it inherits under a prefix."""
+    inherited = ("pcns.", "pcsa.", "projectcalico.org/")
+    shown = [
+        f"{label.removeprefix(prefix)}={value}"
+        for label, value in sorted(pod.labels.items())
+        if (label.startswith(prefix) if prefix else not label.startswith(inherited))
+    ]
+    return ", ".join(shown) or "no labels"
 
 
 def decision_document(decision: Decision) -> dict[str, Any]:

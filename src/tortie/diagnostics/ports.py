@@ -17,8 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 @dataclass(frozen=True)
 class Port:
-    """``number`` is None for a name that the destination must know, and where the protocol has no ports. For ICMP ``type`` None is
-    an echo request of the IP version in question, and the protocol that version's."""
+    """``number`` is None for a name that the destination must know, and where the protocol has no ports. For ICMP a ``type`` of
+    None is an echo request of the IP version in question, and the protocol that version's."""
 
     protocol: int
     number: int | None = None

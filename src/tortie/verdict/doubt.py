@@ -34,11 +34,15 @@ class Doubt:
 
     def uncertain(self, rule: RuleRow, packet: Packet, state: State) -> bool:
         """Whether the rule might match or not, depending on what the real addresses will be."""
-        open_ = {
+        open_ = self.open(rule, packet, state)
+        return bool(open_) and all(criterion in open_ for criterion in misses(rule, packet, state))
+
+    def open(self, rule: RuleRow, packet: Packet, state: State) -> set[str]:
+        """The criteria of the rule whose outcome nobody knows yet."""
+        return {
             *self._open("source", rule.source, packet.source, state),
             *self._open("destination", rule.destination, packet.destination, state),
         }
-        return bool(open_) and all(criterion in open_ for criterion in misses(rule, packet, state))
 
     def _open(self, side: str, entity: EntityMatch, address: Address, state: State) -> Iterable[str]:
         if address not in self.addresses:

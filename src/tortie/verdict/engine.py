@@ -21,7 +21,7 @@ MISSING = PolicyRow(
     egress=(RuleRow(action="Deny"),),
     invalid="its rules are not there",
 )
-"""Stands for a policy that applies and has no row: as in the kernel, nothing passes."""
+"""Stands for a policy or a profile that applies and has no row: nothing passes."""
 
 
 _OF_A_PROFILE = PolicyRow(tier="")
@@ -97,8 +97,7 @@ class _Walk:
 
     def profiles(self, names: tuple[str, ...]) -> Outcome:
         for name in names:
-            if (row := self._state.profiles.get(name)) is None:
-                continue
+            row = self._state.profiles.get(name, MISSING)
             key = PolicyKey(PROFILE_KIND, "", name)
             action = self._rules(row.rules(self._direction), "", key, _OF_A_PROFILE)
             if action in ("Allow", "Deny"):

@@ -16,6 +16,7 @@ _NEARNESS = ("ports", "notPorts", "icmp", "notICMP", "protocol", "notProtocol", 
 _NAMED_BY = {
     "selector": ("selector", "namespaceSelector", "serviceAccounts", "services", "podSelector"),
     "notSelector": ("notSelector",),
+    "ports": ("ports", "services"),
 }
 
 
@@ -34,12 +35,12 @@ def near_miss(steps: Sequence[Step], packet: Packet, state: State) -> NearMiss |
         return None
     _, step, missed = best
     assert step.row is not None, "only rules were looked at"
-    field = missed[0]
     return NearMiss(
         step=step,
-        field=_field_of(step.row, field),
-        wanted=wanted(step.row, field, state),
-        got=got(packet, field),
+        criterion=missed[0],
+        field=_field_of(step.row, missed[0]),
+        wanted=wanted(step.row, missed[0], state),
+        got=got(packet, missed[0]),
         fields=tuple(_field_of(step.row, each) for each in missed),
     )
 

@@ -38,9 +38,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class NearMiss:
-    """The rule that would have allowed the packet and fits best; the first criterion that it missed, and how many."""
+    """The rule that would have allowed the packet and fits best, and the first criterion that it missed. ``field`` is that
+    criterion as the rule's author knows it; ``fields`` are all that missed."""
 
     step: Step
+    criterion: str
     field: str
     wanted: str
     got: str

@@ -82,9 +82,23 @@ def test_how_it_ends(
 def test_profiles_come_after_the_tiers(
     rule_of_profile: RuleRow, expected: tuple[str | None, str | None]
 ) -> None:
-    where = applied(tier("a", default="Pass"), profiles=("kns.unknown", "kns.shop"))
+    where = applied(tier("a", default="Pass"), profiles=("kns.shop",))
     assert outcome({"a": policy(ON_443)}, where, rule_of_profile) == expected
     assert outcome({"a": policy(DENY)}, where, rule_of_profile) == ("deny", "rule")
+
+
+def test_a_profile_that_is_not_there_denies() -> None:
+    assert outcome({}, applied(profiles=("kns.unknown", "kns.shop")), ALLOW) == ("deny", "profile")
+
+
+def test_a_policy_without_rules_is_a_step_too() -> None:
+    rows = state(policies={"a": policy(egress=(ALLOW,))})
+    steps: list[Step] = []
+    evaluate(rows, applied(tier("a")), "ingress", asking(packet(), rows), steps=steps)
+    assert [(step.policy, step.rule, step.matched) for step in steps] == [
+        (key("a"), None, False),
+        (None, None, True),
+    ]
 
 
 def test_the_steps_are_all_that_was_asked_and_no_more() -> None:

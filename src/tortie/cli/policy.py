@@ -1,0 +1,161 @@
+"""``tortie policy``: which rule decides, who reaches whom, and what a change would change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tortie.cli import exit_codes
+from tortie.cli.context import Settings, run, settings
+from tortie.errors import TortieError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tortie.diagnostics.cluster import Cluster
+    from tortie.resources.resource import Resource, Update
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PORT_HELP = "80/tcp, 53/udp, icmp, a port's name …"
+
+
+@click.group()
+def command() -> None:
+    """Which rule decides, who reaches whom, and what a change would change.
+
+    Exit code 0: answered; 1: the answer is not the expected one; 2: there is no answer.
+    """
+
+
+def files_option(name: str, help_text: str, *flags: str) -> Callable[[F], F]:
+    return click.option(
+        *(flags or ("-f", "--filename")), name, multiple=True, metavar="FILE|DIR|-", help=help_text
+    )
+
+
+def output_option(command: F) -> F:
+    return click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")(command)
+
+
+def shared_options(command: F) -> F:
+    """``-R``, ``-n`` and ``--ip-version``."""
+    for option in (
+        click.option("--ip-version", type=click.Choice(["4", "6"]), help="Only this one."),
+        click.option(
+            "-n", "--namespace", default="default", show_default=True, help="For resources that name none."
+        ),
+        click.option("-R", "--recursive", is_flag=True, help="Folders below the folder too."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Whatever keeps the question from being answered ends with exit code 2."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except TortieError as error:
+        raise UsageError(str(error)) from None
+
+
+@command.command()
+@click.option(
+    "--from", "source", required=True, metavar="POD|NODE|IP", help="NAMESPACE/POD, a node or an address."
+)
+@click.option(
+    "--to", "destination", required=True, metavar="POD|NODE|IP", help="NAMESPACE/POD, a node or an address."
+)
+@click.option("--port", "port", required=True, metavar="PORT", help=PORT_HELP)
+@click.option("--source-port", type=click.IntRange(1, 65535), help="The client's port.  [default: 49152]")
+@click.option("--established", is_flag=True, help="A packet of a connection that is running already.")
+@click.option(
+    "--expect", type=click.Choice(["allow", "deny"]), help="Exit with 1 when the verdict is another."
+)
+@files_option("files", "Ask files instead of the datastore.")
+@shared_options
+@output_option
+def explain(
+    source: str,
+    destination: str,
+    port: str,
+    source_port: int | None,
+    established: bool,
+    expect: str | None,
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str,
+    ip_version: str | None,
+    output: str | None,
+) -> None:
+    """Would a packet pass, and which rule says so."""
+    from tortie.cli.output import show
+    from tortie.diagnostics.explain import Question
+    from tortie.diagnostics.explain import explain as answer_to
+    from tortie.diagnostics.ports import parse_port
+    from tortie.diagnostics.telling import tell
+    from tortie.verdict.packet import SOURCE_PORT
+
+    with answering():
+        question = Question(
+            source=source,
+            destination=destination,
+            port=parse_port(port),
+            source_port=source_port or SOURCE_PORT,
+            ip_version=int(ip_version) if ip_version else None,
+            established=established,
+        )
+        answer = answer_to(the_cluster(files, recursive, namespace), question)
+    if output:
+        show(answer.document(), output)
+    else:
+        click.echo(tell(answer), nl=False)
+    expected(answer.verdict, expect)
+
+
+def expected(verdict: str, expect: str | None) -> None:
+    if expect is not None and verdict != expect:
+        click.echo(f"the verdict is {verdict}, expected was {expect}", err=True)
+        raise SystemExit(exit_codes.FAILED)
+
+
+def the_cluster(files: Sequence[str], recursive: bool, namespace: str) -> Cluster:
+    """Of the files, or of the datastore without any. What is wrong in it is told."""
+    from tortie.diagnostics.cluster import build
+
+    cluster = build(updates_of(files, recursive, namespace, settings()))
+    warn(cluster)
+    return cluster
+
+
+def updates_of(files: Sequence[str], recursive: bool, namespace: str, chosen: Settings) -> list[Update]:
+    """The resources of the files, or all of the datastore."""
+    from tortie.diagnostics.cluster import read_store
+    from tortie.resources.resource import Put
+
+    if files:
+        return [Put(resource) for resource in read(files, recursive, namespace)]
+
+    async def stored() -> list[Update]:
+        async with chosen.store() as store:
+            return await read_store(store)
+
+    return run(stored())
+
+
+def read(files: Sequence[str], recursive: bool, namespace: str) -> list[Resource[Any]]:
+    from tortie.cli.inputs import read_files
+
+    return read_files(files, recursive=recursive, namespace=namespace, allow_unknown=False)
+
+
+def warn(cluster: Cluster) -> None:
+    for problem in cluster.problems:
+        field = f"{problem.field}: " if problem.field else ""
+        click.echo(f"warning: {problem.subject}: {field}{problem.reason}", err=True)
