@@ -28,6 +28,7 @@ from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.ipam_configuration import IPAM_CONFIGURATION, IPAMConfigurationSpec
 from tortie.resources.ipam_handle import IPAMHandleSpec, handle_key
 from tortie.resources.namespace import NAMESPACE
+from tortie.resources.network_policy import NETWORK_POLICY
 from tortie.resources.pod import POD
 from tortie.resources.resource import (
     Delete,
@@ -249,6 +250,16 @@ async def test_what_cannot_be_taken_is_invalid_and_stops_nobody(store: KeyValueS
         assert await take(changes, 1) == [invalid]
         await store.update(pool("bad"))  # it can be mended, and deleted
         assert isinstance((await take(changes, 1))[0], Put)
+
+
+async def test_of_a_policy_that_cannot_be_taken_enough_is_left_to_fail_closed(store: KeyValueStore) -> None:
+    key = ResourceKey(NETWORK_POLICY, "bad", "team")
+    await raw_put(store, key, b'{"spec":{"selector":"a == \'b\'","types":["Egress"],"egress":5}}')
+    (invalid,), _ = await listed(store, NETWORK_POLICY)
+    assert isinstance(invalid, Invalid)
+    assert invalid.readable is not None
+    assert (invalid.readable.spec.selector, invalid.readable.spec.types) == ("a == 'b'", ("Egress",))
+    assert invalid.readable.revision is not None
 
 
 async def test_an_invalid_resource_can_be_deleted(store: KeyValueStore) -> None:

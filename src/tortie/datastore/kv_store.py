@@ -15,6 +15,7 @@ from tortie.datastore.store import Changes, Cursor, ResourcePage
 from tortie.errors import AlreadyExists, Conflict, HistoryGone, InvalidResource, NotFound
 from tortie.resources import codec, registry
 from tortie.resources.resource import Delete, Invalid, Kind, Put, Resource, ResourceKey, Revision, Update
+from tortie.resources.taking import readable
 
 PAGE_SIZE = 500
 BLIND_TRIES = 20
@@ -172,7 +173,7 @@ class KeyValueStore:
         try:
             return Put(codec.load(key, value, Revision(str(revision))))
         except InvalidResource as error:
-            return Invalid(key, str(error))
+            return Invalid(key, str(error), readable(key, value, Revision(str(revision))))
 
     async def _missing_or_conflict(self, key: ResourceKey, path: str) -> NotFound | Conflict:
         try:

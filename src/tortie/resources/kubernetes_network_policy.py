@@ -93,7 +93,7 @@ def policy_types(spec: KubernetesNetworkPolicySpec) -> tuple[str, ...]:
 
 def check_kubernetes_policy(found: Findings, spec: KubernetesNetworkPolicySpec) -> None:
     """What Kubernetes' API server would refuse."""
-    _selector(found, "spec.podSelector", spec.pod_selector)
+    check_selector(found, "spec.podSelector", spec.pod_selector)
     for index, each in enumerate(spec.policy_types):
         found.one_of(f"spec.policyTypes[{index}]", each or "(nothing)", TYPES)
     found.no_repeats("spec.policyTypes", spec.policy_types)
@@ -110,7 +110,8 @@ def _rule(found: Findings, at: str, peers: str, rule: IngressRule | EgressRule) 
         _port(found, f"{at}.ports[{index}]", port)
 
 
-def _selector(found: Findings, at: str, selector: LabelSelector) -> None:
+def check_selector(found: Findings, at: str, selector: LabelSelector) -> None:
+    """Names and values of labels, and operators that have what they need."""
     for label, value in selector.match_labels.items():
         found.label_name(f"{at}.matchLabels", label)
         found.label_value(f'{at}.matchLabels["{label}"]', value)
@@ -134,7 +135,7 @@ def _peer(found: Findings, at: str, peer: PolicyPeer) -> None:
         ("namespaceSelector", peer.namespace_selector),
     ):
         if selector is not None:
-            _selector(found, f"{at}.{field}", selector)
+            check_selector(found, f"{at}.{field}", selector)
             if peer.ip_block is not None:
                 found.add(f"{at}.{field}", None, "stands beside ipBlock, which it cannot be")
     block = peer.ip_block

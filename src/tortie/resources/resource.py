@@ -107,7 +107,8 @@ class Delete(NamedTuple):
 
 
 class Invalid(NamedTuple):
-    """The resource exists and cannot be taken. ``readable`` is what could be read of it, or None."""
+    """The resource exists and cannot be taken. ``readable`` is what could be read of it, or None: of a policy, what it needs
+    to fail closed (`taking`)."""
 
     key: ResourceKey
     reason: str

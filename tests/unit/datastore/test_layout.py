@@ -73,6 +73,40 @@ GOLDEN = (
         ResourceKey(Kind(CORE, "ServiceAccount"), "sa", "default"),
         "/tortie/resources/core/v1/serviceaccounts/default/sa",
     ),
+    (ResourceKey(Kind(CORE, "Service"), "web", "default"), "/tortie/resources/core/v1/services/default/web"),
+    (
+        ResourceKey(Kind(CORE, "Endpoints"), "web", "default"),
+        "/tortie/resources/core/v1/endpoints/default/web",
+    ),
+    (
+        ResourceKey(Kind("discovery.k8s.io", "EndpointSlice"), "web-1", "default"),
+        "/tortie/resources/discovery.k8s.io/v1/endpointslices/default/web-1",
+    ),
+    (
+        ResourceKey(Kind("networking.k8s.io", "NetworkPolicy"), "deny", "default"),
+        "/tortie/resources/networking.k8s.io/v1/networkpolicies/default/deny",
+    ),
+    *(
+        (
+            ResourceKey(calico(kind), "a", "team"),
+            f"/calico/resources/v3/projectcalico.org/{kind.lower()[:-1]}ies/team/a",
+        )
+        for kind in ("NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy")
+    ),
+    *(
+        (
+            ResourceKey(calico(kind), "a"),
+            f"/calico/resources/v3/projectcalico.org/{kind.lower()[:-1]}ies/a",
+        )
+        for kind in ("GlobalNetworkPolicy", "StagedGlobalNetworkPolicy")
+    ),
+    (ResourceKey(calico("NetworkSet"), "a", "t"), "/calico/resources/v3/projectcalico.org/networksets/t/a"),
+    (
+        ResourceKey(calico("GlobalNetworkSet"), "a"),
+        "/calico/resources/v3/projectcalico.org/globalnetworksets/a",
+    ),
+    (ResourceKey(calico("Tier"), "a"), "/calico/resources/v3/projectcalico.org/tiers/a"),
+    (ResourceKey(calico("HostEndpoint"), "a"), "/calico/resources/v3/projectcalico.org/hostendpoints/a"),
 )
 
 

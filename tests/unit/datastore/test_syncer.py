@@ -15,8 +15,10 @@ from tortie.datastore.store import Changes, Cursor, ResourcePage, Store
 from tortie.datastore.syncer import Batch, FeedState, Phase, Syncer
 from tortie.errors import AccessDenied, HistoryGone, StoreError, StoreUnavailable
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
+from tortie.resources.network_policy import NETWORK_POLICY, NetworkPolicySpec
 from tortie.resources.node import NODE
 from tortie.resources.resource import Delete, Invalid, Kind, Put, Resource, ResourceKey, Revision, Update
+from tortie.resources.rules import Rule
 
 
 def pool(name: str, revision: int = 1) -> Put:
@@ -172,6 +174,34 @@ async def test_a_fresh_list_tells_only_differences() -> None:
         ("Invalid", "bad"),
         ("Delete", "b"),
     ]
+
+
+async def test_a_policy_that_others_wrote_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncing, "CHECKED_AT_ONCE", 1)
+    key = ResourceKey(NETWORK_POLICY, "p", "team")
+
+    def policy(revision: str, *actions: str) -> Put:
+        spec = NetworkPolicySpec(selector="a == 'b'", ingress=tuple(Rule(action=each) for each in actions))
+        return Put(Resource(key=key, spec=spec, revision=Revision(revision)))
+
+    store = PlayedStore()
+    store.lists = [[policy("1", "Allow")], [policy("2", "Maybe")], [policy("2", "Maybe")]]
+    store.watches = [
+        [[policy("2", "Maybe")], HistoryGone("compacted")],
+        [HistoryGone("compacted")],
+        [[policy("3", "Deny")]],
+    ]
+    async with running(store) as (_, sink):
+        await sink.until(lambda: len(sink.updates) == 3)
+    first, second, third = sink.updates
+    assert isinstance(first, Put)
+    assert first.resource.spec.types == ("Ingress",)
+    assert isinstance(second, Invalid)
+    assert "Maybe is not one of" in second.reason
+    assert second.readable is not None
+    assert (second.readable.spec.selector, second.readable.spec.ingress) == ("a == 'b'", ())
+    assert isinstance(third, Put)
+    assert third.resource.revision == "3"
 
 
 async def test_history_gone_again_and_again_is_no_tight_loop(monkeypatch: pytest.MonkeyPatch) -> None:
