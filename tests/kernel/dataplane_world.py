@@ -14,6 +14,7 @@ from typing import Any
 from tortie.dataplane.api import Applied
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.ipsets import (
     ALL_HOSTS,
     ALL_POOLS,
@@ -23,6 +24,15 @@ from tortie.desired.ipsets import (
     PRESENT,
     IPSetRow,
     Member,
+)
+from tortie.desired.policies import (
+    POLICIES,
+    PROFILES,
+    AppliedPolicies,
+    PolicyKey,
+    PolicyRow,
+    ProfileRow,
+    RuleRow,
 )
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
@@ -40,6 +50,10 @@ POOL_V4, POOL_V6 = Prefix.parse("10.65.0.0/16"), Prefix.parse("fd65::/48")
 GATEWAY_V4, GATEWAY_V6 = Address.parse("169.254.1.1"), Address.parse("fe80::ecee:eeff:feee:eeee")
 NODE_ADDRESS = {4: NODE_V4, 6: NODE_V6}
 OUTSIDE_ADDRESS = {4: OUTSIDE_V4, 6: OUTSIDE_V6}
+ALLOW_ALL = "kns.default"
+UNPOLICED = AppliedPolicies(profiles=(ALLOW_ALL,))
+"""No policy selects it: its namespace's profile allows everything."""
+_ALLOW = (RuleRow(action="Allow"),)
 RETURN = SettingsRow(endpoint_to_host_action="Return", nat_outgoing_exclusions="IPPoolsAndHostIPs")
 
 
@@ -64,6 +78,8 @@ class Pod:
         values: dict[str, Any] = {
             "interface": self.interface,
             "addresses": (self.v4, self.v6),
+            "ingress": UNPOLICED,
+            "egress": UNPOLICED,
             "revision": "1",
         }
         return EndpointRow(**{**values, **changes})
@@ -153,6 +169,11 @@ class World:
         endpoints: Mapping[EndpointKey, EndpointRow] | None = None,
         routes: Mapping[Prefix, RouteRow] | None = None,
         ipsets: Mapping[str, frozenset[Prefix]] | None = None,
+        sets: Sequence[Delta[Any, Any]] = (),
+        policies: Mapping[PolicyKey, PolicyRow] | None = None,
+        profiles: Mapping[str, ProfileRow] | None = None,
+        hosts: Mapping[str, HostEndpointRow] | None = None,
+        gone_policies: Sequence[PolicyKey] = (),
         gone: Sequence[Pod] = (),
         gone_routes: Sequence[Prefix] = (),
         in_sync: bool = True,
@@ -164,6 +185,12 @@ class World:
             deltas.append(Delta(SETTINGS, {NODE: settings}))
         if ipsets:
             deltas += ipset_deltas(ipsets)
+        deltas += sets
+        allow = {ALLOW_ALL: ProfileRow(ingress=_ALLOW, egress=_ALLOW)}
+        deltas.append(Delta(PROFILES, allow | dict(profiles or {})))
+        deltas.append(Delta(POLICIES, policies or {}, frozenset(gone_policies)))
+        if hosts is not None:
+            deltas.append(Delta(HOST_ENDPOINTS, hosts))
         rows = {pod.key: pod.row() for pod in pods} | dict(endpoints or {})
         deltas.append(Delta(ENDPOINTS, rows, frozenset(pod.key for pod in gone)))
         wanted = {prefix: row for pod in pods for prefix, row in pod.routes().items()} | dict(routes or {})

@@ -308,7 +308,7 @@ async def test_cleared_rows_leave_the_frame_alone(world: World, plane: LinuxData
     await applied(plane, world.flush(gone=[a]))
     rules = world.ruleset()
     assert a.interface not in rules
-    assert f"chain {names.FORWARD}" in rules
+    assert f"chain {names.FORWARD_FROM}" in rules
     assert Chain.of(Rule((ACCEPT,))) != Chain.of()
 
 

@@ -145,6 +145,13 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class CountBy:
+    """Count by a `NamedCounter`, which outlives the rule."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """Go on for so many packets a unit, with a burst beyond."""
 
@@ -198,8 +205,8 @@ class NoTrack:
 
 
 Expression = (
-    Meta | SetMeta | Payload | Ct | Fib | Compare | InRange | Mask | Lookup | VerdictLookup | Load | Counter | Limit | Log
-    | Reject | Masquerade | Nat | NoTrack | Verdict
+    Meta | SetMeta | Payload | Ct | Fib | Compare | InRange | Mask | Lookup | VerdictLookup | Load | Counter
+    | CountBy | Limit | Log | Reject | Masquerade | Nat | NoTrack | Verdict
 )  # fmt: skip
 
 
@@ -252,6 +259,12 @@ class SetKey(NamedTuple):
     kind: Literal["set"] = "set"
 
 
+class CounterKey(NamedTuple):
+    family: Family
+    name: str
+    kind: Literal["counter"] = "counter"
+
+
 class ElementKey(NamedTuple):
     """An element of a set by its bytes: the key, or in an interval set its first and last key (both inclusive)."""
 
@@ -263,15 +276,19 @@ class ElementKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain with its rules. Compared by the digests of its rules, so that what was read back compares too."""
+    """A chain with its rules. Compared by the digests of its rules, so that what was read back compares too.
+
+    ``closes``: when the kernel refuses the chain, one that drops everything stands in its place, else an empty one.
+    """
 
     hook: Hook | None
     digests: tuple[bytes, ...]
     rules: tuple[Rule, ...] = ()
+    closes: bool = True
 
     @staticmethod
-    def of(*rules: Rule, hook: Hook | None = None) -> Chain:
-        return Chain(hook, tuple(rule.digest for rule in rules), rules)
+    def of(*rules: Rule, hook: Hook | None = None, closes: bool = True) -> Chain:
+        return Chain(hook, tuple(rule.digest for rule in rules), rules, closes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Chain) and (self.hook, self.digests) == (other.hook, other.digests)
@@ -305,6 +322,18 @@ class Set:
         return sum(padded(FIELD_BYTES[field]) for field in self.fields)
 
 
+@dataclass(frozen=True)
+class NamedCounter:
+    """An object that rules count by. What it has counted is read apart, and is no part of what is wanted."""
+
+
+class Count(NamedTuple):
+    """What a counter has counted."""
+
+    packets: int
+    bytes: int
+
+
 def padded(length: int) -> int:
     """Rounded up to a register's four bytes."""
     return (length + 3) & ~3
@@ -315,7 +344,7 @@ def interface_key(name: str) -> bytes:
     return name.encode().ljust(16, b"\0")
 
 
-NftKey = TableKey | ChainKey | SetKey | ElementKey
+NftKey = TableKey | ChainKey | SetKey | CounterKey | ElementKey
 """What there is in our tables, by key."""
-NftValue = Table | Chain | Set | Verdict | None
+NftValue = Table | Chain | Set | NamedCounter | Verdict | None
 """An element of a plain set has the value None."""

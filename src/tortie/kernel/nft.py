@@ -16,9 +16,12 @@ from tortie.host.nft import (
     FAMILIES,
     Chain,
     ChainKey,
+    Count,
+    CounterKey,
     ElementKey,
     Family,
     Hook,
+    NamedCounter,
     NftKey,
     NftValue,
     Rule,
@@ -98,6 +101,15 @@ class Batch:
     def delete_chain(self, key: ChainKey) -> None:
         body = nl.text(1, self.table) + nl.text(3, key.name)
         self._add(key, codec.DEL_CHAIN, key.family, body, "delete the chain")
+
+    def put_counter(self, key: CounterKey) -> None:
+        """One that exists already goes on counting."""
+        body = codec.counter_body(self.table, key.name)
+        self._add(key, codec.NEW_OBJECT, key.family, body, "make the counter", nl.CREATE)
+
+    def delete_counter(self, key: CounterKey) -> None:
+        body = codec.counter_body(self.table, key.name)
+        self._add(key, codec.DEL_OBJECT, key.family, body, "delete the counter")
 
     def put_elements(self, key: SetKey, spec: Set, elements: Mapping[ElementKey, Verdict | None]) -> None:
         """One message a portion; a refusal is blamed on the set, unless there is but one element in it."""
@@ -220,6 +232,20 @@ class NftSocket:
                 key = SetKey(family, name)
                 found[key] = spec
                 found |= dict(self.elements(key, spec).items())
+        found |= dict.fromkeys((key for key in self._counters(family)), NamedCounter())
+
+    def counters(self) -> dict[CounterKey, Count]:
+        """What every named counter of ours has counted."""
+        return {key: count for family in FAMILIES for key, count in self._counters(family).items()}
+
+    def _counters(self, family: Family) -> dict[CounterKey, Count]:
+        found: dict[CounterKey, Count] = {}
+        body = codec.counters_wanted(self.table)
+        for message in self._dump(codec.GET_OBJECT, family, body, "list the counters"):
+            table, name, count = codec.decode_counter(message.body)
+            if table == self.table:
+                found[CounterKey(family, name)] = count
+        return found
 
     def elements(self, key: SetKey, spec: Set) -> dict[ElementKey, Verdict | None]:
         """The elements of one set; of an interval set its intervals."""

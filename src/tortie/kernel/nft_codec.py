@@ -12,6 +12,8 @@ from tortie.host.nft import (
     Chain,
     ChainKind,
     Compare,
+    Count,
+    CountBy,
     Counter,
     Ct,
     ElementKey,
@@ -50,6 +52,7 @@ NEW_RULE, GET_RULE, DEL_RULE = _SUBSYSTEM | 6, _SUBSYSTEM | 7, _SUBSYSTEM | 8
 NEW_SET, GET_SET, DEL_SET = _SUBSYSTEM | 9, _SUBSYSTEM | 10, _SUBSYSTEM | 11
 NEW_ELEMENT, GET_ELEMENT, DEL_ELEMENT = _SUBSYSTEM | 12, _SUBSYSTEM | 13, _SUBSYSTEM | 14
 NEW_GENERATION, GET_GENERATION = _SUBSYSTEM | 15, _SUBSYSTEM | 16
+NEW_OBJECT, GET_OBJECT, DEL_OBJECT = _SUBSYSTEM | 18, _SUBSYSTEM | 19, _SUBSYSTEM | 20
 BATCH_BEGIN, BATCH_END = 16, 17
 
 FAMILY: dict[Family, int] = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -84,6 +87,7 @@ _TYPES: dict[FieldType, int] = {
 }  # fmt: skip
 _TYPE_OF: dict[int, FieldType] = {number: field for field, number in _TYPES.items()}
 _VERDICT_TYPE = 0xFFFFFF00
+_COUNTER_OBJECT = 1
 _CONSTANT_ANONYMOUS, _INTERVAL, _MAP, _CONCAT = 0x3, 0x4, 0x8, 0x80
 _INTERVAL_END = 1
 _SCHEMA = "schema"
@@ -216,6 +220,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     VerdictLookup: lambda e: _expression(
         "lookup", nl.text(1, e.set_name), nl.be32(2, e.register), nl.be32(3, 0)
     ),
+    CountBy: lambda e: _expression("objref", nl.be32(1, _COUNTER_OBJECT), nl.text(2, e.name)),
     Load: lambda e: _expression("immediate", nl.be32(1, e.register), _data(2, e.data)),
     Counter: lambda _: _expression("counter"),
     Limit: _limit,
@@ -334,6 +339,16 @@ def element_bodies(table: str, name: str, elements: Iterable[bytes]) -> Iterator
         yield start + nl.nested(3, *portion)
 
 
+def counter_body(table: str, name: str) -> bytes:
+    """It begins with nothing counted."""
+    return nl.text(1, table) + nl.text(2, name) + nl.be32(3, _COUNTER_OBJECT) + nl.nested(4)
+
+
+def counters_wanted(table: str) -> bytes:
+    """The body of a request for all counters of a table."""
+    return nl.text(1, table) + nl.be32(3, _COUNTER_OBJECT)
+
+
 # Reading back
 
 
@@ -384,6 +399,14 @@ def decode_set(body: bytes) -> tuple[str, str, Set | None]:
     if flags & _CONSTANT_ANONYMOUS or not known or (data_type and data_type != _VERDICT_TYPE):
         return table, name, None
     return table, name, Set(tuple(fields), intervals=bool(flags & _INTERVAL), verdicts=bool(flags & _MAP))
+
+
+def decode_counter(body: bytes) -> tuple[str, str, Count]:
+    """The table's name, the counter's, and what it has counted."""
+    found = nl.attributes(body, 4)
+    counted = nl.attributes(found.get(4, b""))
+    size, packets = (int.from_bytes(counted.get(kind, b""), "big") for kind in (1, 2))
+    return nl.as_text(found[1]), nl.as_text(found[2]), Count(packets, size)
 
 
 def decode_elements(body: bytes) -> Iterator[tuple[bytes, bytes, bool, Verdict | None]]:

@@ -13,12 +13,15 @@ from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.managers.groups import GroupManager
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
+from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager, to_route
 from tortie.dataplane.linux.rules import names
-from tortie.dataplane.linux.rules.elements import merged, of_ipset
+from tortie.dataplane.linux.rules.elements import merged, of_ipset, of_member
+from tortie.dataplane.linux.rules.groups import WORKLOAD, group_name
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.ipsets import IPSETS, MEMBERS, PRESENT, IPSetRow, Member
 from tortie.desired.routes import ROUTES, RouteRow
@@ -84,9 +87,15 @@ def test_ipsets_step_by_step_are_what_the_last_step_says(steps: list[frozenset[P
         manager.settle()
         before = members
     elements = {key: value for key, value in wanted(tracker).items() if isinstance(key, ElementKey)}
-    assert elements == of_ipset("ip", "some", steps[-1])
+    if all(prefix.is_single for prefix in steps[-1]):
+        name = "some"
+        assert elements.keys() == {of_member("ip", name, Member("some", prefix)) for prefix in steps[-1]}
+    else:
+        name = "some.nets"
+        assert elements == of_ipset("ip", name, steps[-1])
+    assert manager.name_of("ip", "some") == name
     assert {key for key in tracker.wanted if isinstance(key, SetKey)} == {
-        SetKey("ip", "some"),
+        SetKey("ip", name),
         SetKey("ip6", "some"),
     }
     manager.on_delta(Delta(IPSETS, {}, frozenset({"some"})))
@@ -121,8 +130,8 @@ def test_settings_change_only_the_chains_that_depend_on_them() -> None:
     assert not changed_by(SettingsRow())
     assert not changed_by(SettingsRow(route_priority=7))
     assert changed_by(SettingsRow(endpoint_to_host_action="Accept")) == {
-        ChainKey("ip", names.WORKLOAD_TO_HOST),
-        ChainKey("ip6", names.WORKLOAD_TO_HOST),
+        ChainKey("ip", names.TO_HOST_ACTION),
+        ChainKey("ip6", names.TO_HOST_ACTION),
     }
     assert changed_by(SettingsRow(nat_outgoing_address="192.0.2.1")) == {ChainKey("ip", names.POSTROUTING)}
     assert {
@@ -131,8 +140,10 @@ def test_settings_change_only_the_chains_that_depend_on_them() -> None:
         if isinstance(key, ChainKey)
     } == {
         names.RAW_PREROUTING,
-        names.FORWARD,
-        names.INPUT,
+        names.FORWARD_FROM,
+        names.FORWARD_TO,
+        names.INPUT_FROM,
+        names.INPUT_TO_HOST,
     }
 
 
@@ -148,7 +159,8 @@ ROW = EndpointRow(
 def dispatch() -> tuple[DispatchManager, DeltaTracker[NftKey, NftValue], FrameManager]:
     tracker: DeltaTracker[NftKey, NftValue] = DeltaTracker()
     frame = FrameManager(tracker)
-    return DispatchManager(tracker, frame), tracker, frame
+    groups = GroupManager(tracker, PolicyManager(tracker, IPSetManager(tracker)))
+    return DispatchManager(tracker, frame, groups), tracker, frame
 
 
 def test_an_endpoint_becomes_elements_and_they_go_with_it() -> None:
@@ -156,7 +168,8 @@ def test_an_endpoint_becomes_elements_and_they_go_with_it() -> None:
     manager.on_delta(Delta(ENDPOINTS, {KEY: ROW}))
     manager.settle()
     name = interface_key("cali1")
-    assert tracker.wanted[ElementKey("ip", names.FROM_MAP, name)] == Verdict("return")
+    verdict = tracker.wanted[ElementKey("ip", names.FROM_MAP, name)]
+    assert verdict == Verdict("goto", group_name(WORKLOAD["egress"], ROW.egress))
     assert ElementKey("ip", names.ADDRESSES, name + bytes([10, 0, 0, 1])) in tracker.wanted
     assert not any(key.set_name == names.PREFIXES for key in tracker.wanted if isinstance(key, ElementKey))
     manager.on_delta(Delta(SETTINGS, {NODE: SettingsRow(source_spoofing="Any")}))
@@ -180,11 +193,13 @@ def test_a_broken_frame_makes_every_endpoint_unreal_and_an_element_its_own() -> 
     error = KernelError(28, "add an element")
     element = ElementKey("ip", names.INTERFACES, interface_key("cali2"))
     assert manager.blame({element: error}) == {DesiredKey(ENDPOINTS.name, other): error}
-    assert set(manager.blame({ChainKey("ip", names.FORWARD): error})) == {
+    assert set(manager.blame({ChainKey("ip", names.FORWARD_FROM): error})) == {
         DesiredKey(ENDPOINTS.name, KEY),
         DesiredKey(ENDPOINTS.name, other),
     }
-    assert frame.blame({ChainKey("ip", names.FORWARD): error}) == {DesiredKey(SETTINGS.name, NODE): error}
+    assert frame.blame({ChainKey("ip", names.FORWARD_FROM): error}) == {
+        DesiredKey(SETTINGS.name, NODE): error
+    }
     assert not frame.blame({element: error})
 
 

@@ -18,15 +18,19 @@ from tortie.dataplane.linux.drivers.routes import RouteDriver
 from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.managers.groups import GroupManager
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
+from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager
+from tortie.dataplane.linux.policy_counts import policy_counts
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.reconciler import Reconciler, Stage
 from tortie.desired.table import DesiredKey, Flush, Problem
 from tortie.errors import DataplaneUnsupported, KernelError, TortieError
 from tortie.host.nft import NftKey, NftValue
+from tortie.host.policy_counts import PolicyCount
 from tortie.host.routes import Route, RouteKey
 from tortie.kernel.conntrack import ConntrackSocket
 from tortie.kernel.monitor import Event, RouteMonitor
@@ -102,7 +106,11 @@ class LinuxDataplane:
         frame = FrameManager(nft)
         self._route_manager = RouteManager(self._route_tracker)
         self._link_manager = LinkManager(self._link_tracker)
-        self._nft_managers: tuple[Manager, ...] = (frame, IPSetManager(nft), DispatchManager(nft, frame))
+        ipsets = IPSetManager(nft)
+        policies = self._policies = PolicyManager(nft, ipsets)
+        groups = GroupManager(nft, policies)
+        dispatch = DispatchManager(nft, frame, groups)
+        self._nft_managers: tuple[Manager, ...] = (frame, ipsets, dispatch, groups, policies)
         self._node_manager = NodeManager(self._node_tracker)
 
     # Dataplane
@@ -191,6 +199,14 @@ class LinuxDataplane:
     def flows_flushed(self) -> int:
         """Conntrack entries that were removed since their address left."""
         return self._routes.flows_flushed if self._kernel is not None else 0
+
+    async def policy_counts(self) -> tuple[PolicyCount, ...]:
+        """What each rule, and each end of a tier, has decided. Raises `KernelError`."""
+        kernel = self._kernel
+        if kernel is None:
+            return ()
+        counted = await self._thread.run(kernel.nft.counters)
+        return policy_counts(self._policies, counted)
 
     # The order
 

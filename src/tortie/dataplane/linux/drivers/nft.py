@@ -12,12 +12,16 @@ from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.rules import names
 from tortie.errors import KernelError, TortieError
 from tortie.host.nft import (
+    DROP,
     Chain,
     ChainKey,
+    Counter,
+    CounterKey,
     ElementKey,
     Family,
     NftKey,
     NftValue,
+    Rule,
     Set,
     SetKey,
     Table,
@@ -29,6 +33,11 @@ from tortie.kernel.nft import Batch, Refused
 
 _ROUNDS = 12
 """So often a batch is sent again without what the kernel named, before the culprit is sought by halves."""
+
+
+_CLOSED = Chain.of(Rule((Counter(), DROP), "the kernel refused what should stand here"))
+_EMPTY = Chain.of()
+"""What stands in place of a chain that the kernel refuses: whoever goes there is not let through by what stood there before."""
 
 
 @dataclass
@@ -43,6 +52,14 @@ class _Todo:
     def drop(self, key: NftKey) -> None:
         self.put.pop(key, None)
         self.gone.discard(key)
+
+    def replace(self, key: NftKey) -> bool:
+        """Put a chain that does no harm in place of this one. False when that cannot be, or was tried."""
+        chain = self.put.get(key)
+        if not isinstance(chain, Chain) or chain.hook is not None or chain in (_CLOSED, _EMPTY):
+            return False
+        self.put[key] = _CLOSED if chain.closes else _EMPTY
+        return True
 
     def __bool__(self) -> bool:
         return bool(self.put or self.gone)
@@ -145,7 +162,8 @@ class NftDriver:
                 changed = True
             elif key in todo.put or key in todo.gone:
                 failed[key] = error
-                todo.drop(key)
+                if not todo.replace(key):
+                    todo.drop(key)
                 changed = True
                 if isinstance(key, SetKey) and error.errno == errno.EEXIST:
                     # Someone made a set of another type under our name: after the next reading the table is made anew.
@@ -172,7 +190,9 @@ class NftDriver:
         if len(keys) == 1:
             error = next(iter(refused.errors.values()))
             if keys[0] not in part.gone or error.errno != errno.ENOENT:
-                failed[keys[0]] = error
+                failed.setdefault(keys[0], error)
+            if part.replace(keys[0]):
+                self._commit(part)
             return
         middle = len(keys) // 2
         self._by_halves(todo, keys[:middle], failed)
@@ -196,6 +216,8 @@ class NftDriver:
                 batch.put_set(key, value)
             elif isinstance(key, ChainKey) and isinstance(value, Chain):
                 chains[key] = value
+            elif isinstance(key, CounterKey):
+                batch.put_counter(key)
             elif isinstance(key, ElementKey):
                 verdict = value if isinstance(value, Verdict) else None
                 added.setdefault(SetKey(key.family, key.set_name), {})[key] = verdict
@@ -228,6 +250,8 @@ class NftDriver:
         for key in todo.gone:
             if isinstance(key, SetKey):
                 batch.delete_set(key)
+            elif isinstance(key, CounterKey):
+                batch.delete_counter(key)
         return batch
 
     def _note(self, todo: _Todo) -> None:
@@ -250,12 +274,13 @@ class NftDriver:
 
 
 def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[NftKey]:
-    """Each key after those that it refers to: tables, sets, chains (those that are jumped to first), elements; then what goes."""
+    """Each key after those that it refers to: tables, sets, counters, chains (those that are jumped to first), elements; then
+    what goes."""
     chains = {
         key: value for key, value in put.items() if isinstance(key, ChainKey) and isinstance(value, Chain)
     }
     ordered: list[NftKey] = [key for key in put if isinstance(key, TableKey)]
-    ordered += [key for key in put if isinstance(key, SetKey)]
+    ordered += [key for key in put if isinstance(key, SetKey | CounterKey)]
     done: set[ChainKey] = set()
 
     def visit(key: ChainKey) -> None:
@@ -272,7 +297,7 @@ def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[Nft
     ordered += [key for key in going if isinstance(key, ElementKey)]
     ordered += [key for key in put if isinstance(key, ElementKey)]
     ordered += [key for key in going if isinstance(key, ChainKey)]
-    ordered += [key for key in going if isinstance(key, SetKey)]
+    ordered += [key for key in going if isinstance(key, SetKey | CounterKey)]
     return ordered
 
 

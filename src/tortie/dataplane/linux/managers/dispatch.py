@@ -8,7 +8,9 @@ from typing import Any
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.managers.groups import GroupManager
 from tortie.dataplane.linux.rules.elements import of_endpoint
+from tortie.dataplane.linux.rules.groups import WORKLOAD
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
@@ -17,9 +19,14 @@ from tortie.host.nft import NftKey, NftValue
 
 
 class DispatchManager:
-    """An endpoint is not real while any of its elements, or the frame around them, is not in the kernel."""
+    """An endpoint is not real while any of its elements, the frame around them, or anything of the groups that they lead to is
+    not in the kernel."""
 
-    def __init__(self, tracker: DeltaTracker[NftKey, NftValue], frame: FrameManager) -> None:
+    def __init__(
+        self, tracker: DeltaTracker[NftKey, NftValue], frame: FrameManager, groups: GroupManager
+    ) -> None:
+        self._groups = groups
+        self._joined: dict[EndpointKey, tuple[str, str]] = {}
         self._rows: dict[EndpointKey, EndpointRow] = {}
         self._dirty: dict[EndpointKey, None] = {}
         self._allow_sources = False
@@ -44,12 +51,33 @@ class DispatchManager:
 
     def settle(self) -> None:
         for key in self._dirty:
-            row = self._rows.get(key)
-            self._claims.set(key, {} if row is None else of_endpoint(row, allow_sources=self._allow_sources))
+            self._settle(key, self._rows.get(key))
         self._dirty.clear()
+
+    def _settle(self, key: EndpointKey, row: EndpointRow | None) -> None:
+        left = self._joined.pop(key, ())
+        if row is None:
+            self._claims.set(key, {})
+        else:
+            egress = self._groups.join(WORKLOAD["egress"], row.egress)
+            ingress = self._groups.join(WORKLOAD["ingress"], row.ingress)
+            self._joined[key] = egress, ingress
+            wanted = of_endpoint(row, egress=egress, ingress=ingress, allow_sources=self._allow_sources)
+            self._claims.set(key, wanted)
+        for name in left:
+            self._groups.leave(name)
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
         if not failed:
             return {}
         broken = self._frame.broken(failed)
-        return self._claims.everyone(broken) if broken is not None else self._claims.blame(failed)
+        if broken is not None:
+            return self._claims.everyone(broken)
+        found = self._claims.blame(failed)
+        groups = self._groups.broken(failed)
+        if groups:
+            for key, joined in self._joined.items():
+                for name in joined:
+                    if name in groups:
+                        found.setdefault(DesiredKey(ENDPOINTS.name, key), groups[name])
+        return found

@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tortie.dataplane.delta_tracker import DeltaTracker
-from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.rules import names
-from tortie.dataplane.linux.rules.chains import ipset_spec
-from tortie.dataplane.linux.rules.elements import of_ipset
-from tortie.desired.ipsets import IPSETS, MEMBERS, IPSetRow
+from tortie.dataplane.linux.rules.elements import FAMILY_OF, SetKind, ipset_spec, of_ipset, of_member
+from tortie.desired.ipsets import IPSETS, MEMBERS, IPSetRow, Member
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
-from tortie.host.nft import FAMILIES, NftKey, NftValue, SetKey
-from tortie.net.addresses import Prefix
+from tortie.host.nft import FAMILIES, ElementKey, Family, NftKey, NftValue, SetKey
+
+
+@dataclass
+class _Half:
+    """One set in one family: how it stands, and what of it the tracker was told."""
+
+    members: set[Member] = field(default_factory=set[Member])
+    nets: int = 0
+    """Members that are no single address: while there are any the set holds intervals."""
+    kind: SetKind | None = None
+    """None: it stands nowhere."""
+    intervals: dict[NftKey, NftValue] = field(default_factory=dict[NftKey, NftValue])
+    changed: dict[Member, None] = field(default_factory=dict[Member, None])
 
 
 class IPSetManager:
-    """Each row becomes a set a family, with intervals that do not touch. The frame owns those that it refers to."""
+    """A set a row and family. One member more or less is one element more or less, however many there are; in a set of
+    intervals the kernel itself needs time for all of them, and so do we.
+
+    The frame owns the sets that it refers to; those always hold intervals.
+    """
 
     def __init__(self, tracker: DeltaTracker[NftKey, NftValue]) -> None:
+        self._tracker = tracker
         self._rows: dict[str, IPSetRow] = {}
-        self._members: dict[str, set[Prefix]] = {}
+        self._halves: dict[tuple[Family, str], _Half] = {}
         self._dirty: dict[str, None] = {}
-        self._claims: Claims[str, NftKey, NftValue] = Claims(IPSETS.name, tracker)
+        self._renamed: set[str] = set()
+
+    def name_of(self, family: Family, ipset: str) -> str:
+        """Under which name the kernel has it, after `settle`."""
+        half = self._halves.get((family, ipset))
+        return _name(ipset, (half.kind if half else None) or "")
+
+    def take_renamed(self) -> set[str]:
+        """The sets that changed their names since the last call."""
+        renamed, self._renamed = self._renamed, set()
+        return renamed
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
         if delta.table == IPSETS:
@@ -34,22 +60,99 @@ class IPSetManager:
             self._dirty.update(dict.fromkeys((*delta.put, *delta.gone)))
         elif delta.table == MEMBERS:
             for member in delta.gone:
-                self._members.get(member.ipset, set()).discard(member.prefix)
-                self._dirty[member.ipset] = None
+                self._change(member, there=False)
             for member in delta.put:
-                self._members.setdefault(member.ipset, set()).add(member.prefix)
-                self._dirty[member.ipset] = None
+                self._change(member, there=True)
+
+    def _change(self, member: Member, *, there: bool) -> None:
+        family = FAMILY_OF[member.prefix.version]
+        half = self._halves.setdefault((family, member.ipset), _Half())
+        if (member in half.members) == there:
+            return
+        if there:
+            half.members.add(member)
+        else:
+            half.members.discard(member)
+        if not member.prefix.is_single:
+            half.nets += 1 if there else -1
+        half.changed[member] = None
+        self._dirty[member.ipset] = None
 
     def settle(self) -> None:
         for name in self._dirty:
-            wanted: dict[NftKey, NftValue] = {}
-            if name in self._rows:
-                for family in FAMILIES:
-                    if name not in names.BUILT_IN_IPSETS:
-                        wanted[SetKey(family, name)] = ipset_spec(family)
-                    wanted |= of_ipset(family, name, self._members.get(name, ()))
-            self._claims.set(name, wanted)
+            for family in FAMILIES:
+                self._settle(family, name)
         self._dirty.clear()
 
+    def _settle(self, family: Family, ipset: str) -> None:
+        half = self._halves.setdefault((family, ipset), _Half())
+        row = self._rows.get(ipset)
+        kind = None if row is None else _kind(ipset, row, half)
+        if kind != half.kind:
+            self._withdraw(family, ipset, half)
+            half.changed = dict.fromkeys(half.members) if kind is not None else {}
+            half.kind = kind
+            self._renamed.add(ipset)
+            if kind is not None and ipset not in names.BUILT_IN_IPSETS:
+                self._tracker.want(SetKey(family, _name(ipset, kind)), ipset_spec(family, kind))
+        if kind is None:
+            if not half.members:
+                del self._halves[family, ipset]
+            half.changed.clear()
+            return
+        name = _name(ipset, kind)
+        if kind == "nets":
+            if half.changed:
+                self._set_intervals(half, of_ipset(family, name, (member.prefix for member in half.members)))
+        else:
+            for member in half.changed:
+                element = of_member(family, name, member)
+                if member in half.members:
+                    self._tracker.want(element, None)
+                else:
+                    self._tracker.unwant(element)
+        half.changed.clear()
+
+    def _set_intervals(self, half: _Half, wanted: dict[NftKey, NftValue]) -> None:
+        for key in half.intervals.keys() - wanted.keys():
+            self._tracker.unwant(key)
+        for key in wanted.keys() - half.intervals.keys():
+            self._tracker.want(key, None)
+        half.intervals = wanted
+
+    def _withdraw(self, family: Family, ipset: str, half: _Half) -> None:
+        """Nothing of it shall stand as it does."""
+        if half.kind is None:
+            return
+        name = _name(ipset, half.kind)
+        if half.kind == "nets":
+            self._set_intervals(half, {})
+        else:
+            for member in half.members | half.changed.keys():
+                self._tracker.unwant(of_member(family, name, member))
+        if ipset not in names.BUILT_IN_IPSETS:
+            self._tracker.unwant(SetKey(family, name))
+
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
-        return self._claims.blame(failed)
+        if not failed:
+            return {}
+        names_failed = {
+            (key.family, key.set_name if isinstance(key, ElementKey) else key.name): error
+            for key, error in failed.items()
+            if isinstance(key, ElementKey | SetKey)
+        }
+        found: dict[DesiredKey, TortieError] = {}
+        for (family, ipset), half in self._halves.items():
+            if half.kind is not None and (family, _name(ipset, half.kind)) in names_failed:
+                found[DesiredKey(IPSETS.name, ipset)] = names_failed[family, _name(ipset, half.kind)]
+        return found
+
+
+def _kind(ipset: str, row: IPSetRow, half: _Half) -> SetKind:
+    if row.holds == "ports":
+        return "ports"
+    return "nets" if half.nets or ipset in names.BUILT_IN_IPSETS else ""
+
+
+def _name(ipset: str, kind: SetKind) -> str:
+    return ipset if ipset in names.BUILT_IN_IPSETS else names.ipset(ipset, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tortie.dataplane.linux.rules import matches as m
 from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules.elements import ipset_spec
 from tortie.dataplane.linux.rules.nat import postrouting
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
@@ -29,11 +30,12 @@ from tortie.host.nft import (
     Table,
     TableKey,
     Verdict,
+    VerdictKind,
     VerdictLookup,
 )
 from tortie.net.addresses import Address
 
-_ICMPV6 = 58
+_IPIP, _UDP, _ICMPV6 = 4, 17, 58
 _LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
 _DESTINATION_TRANSLATED = 1 << 5
 """IPS_DST_NAT of ``linux/netfilter/nf_conntrack_common.h``."""
@@ -43,11 +45,6 @@ _MULTICAST_LISTENER = (130, 132)
 _DISCOVERY = (133, 136)
 _SOLICITATION = (135, 135)
 _LISTENER_REPORT_V2 = (143, 143)
-
-
-def ipset_spec(family: Family) -> Set:
-    """The type of a set of prefixes."""
-    return Set((ADDRESS_FIELD[family],), intervals=True)
 
 
 def sets(family: Family) -> dict[SetKey, Set]:
@@ -60,7 +57,7 @@ def sets(family: Family) -> dict[SetKey, Set]:
         names.FROM_MAP: Set(("ifname",), verdicts=True),
         names.TO_MAP: Set(("ifname",), verdicts=True),
     }
-    found |= dict.fromkeys(names.BUILT_IN_IPSETS, ipset_spec(family))
+    found |= dict.fromkeys(names.BUILT_IN_IPSETS, ipset_spec(family, "nets"))
     return {SetKey(family, name): spec for name, spec in found.items()}
 
 
@@ -76,29 +73,50 @@ def frame(settings: SettingsRow) -> dict[NftKey, NftValue]:
 
 
 def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
+    """Forwarded packets pass two chains of the same hook, so that what one side allows is still asked of the other side."""
     prefixes = settings.interface_prefixes
-    established = m.rule(m.ct_state(m.ESTABLISHED_OR_RELATED), ACCEPT, comment="flows that were allowed")
+    established = established_rule()
+
+    def each(direction: str, kind: VerdictKind, chain: str) -> list[Rule]:
+        return [m.rule(m.interface(direction, prefix), Verdict(kind, chain)) for prefix in prefixes]
+
     return {
         names.WORKLOAD_SOURCE: Chain.of(*_workload_source(family)),
-        names.FROM_WORKLOAD: Chain.of(*_dispatch("iifname", names.FROM_MAP)),
-        names.TO_WORKLOAD: Chain.of(*_dispatch("oifname", names.TO_MAP)),
-        names.WORKLOAD_TO_HOST: Chain.of(established, *_workload_to_host(family, settings)),
+        names.FROM_WORKLOAD: Chain.of(
+            *_invalid(settings), *_tunnels(family, settings), *_dispatch("iifname", names.FROM_MAP)
+        ),
+        names.TO_WORKLOAD: Chain.of(*_invalid(settings), *_dispatch("oifname", names.TO_MAP)),
+        names.WORKLOAD_TO_HOST: Chain.of(established, *_workload_to_host(family)),
+        names.TO_HOST_ACTION: Chain.of(established, *_to_host_action(family, settings)),
         names.RAW_PREROUTING: Chain.of(
-            *(m.rule(m.interface("iifname", p), Verdict("goto", names.WORKLOAD_SOURCE)) for p in prefixes),
-            hook=Hook("filter", "prerouting", -300),
+            *each("iifname", "goto", names.WORKLOAD_SOURCE), hook=Hook("filter", "prerouting", -300)
         ),
-        names.FORWARD: Chain.of(
-            established,
-            *(m.rule(m.interface("iifname", p), Verdict("jump", names.FROM_WORKLOAD)) for p in prefixes),
-            *(m.rule(m.interface("oifname", p), Verdict("jump", names.TO_WORKLOAD)) for p in prefixes),
-            hook=Hook("filter", "forward", 0),
+        names.FORWARD_FROM: Chain.of(
+            established, *each("iifname", "goto", names.FROM_WORKLOAD), hook=Hook("filter", "forward", 0)
         ),
-        names.INPUT: Chain.of(
-            *(m.rule(m.interface("iifname", p), Verdict("goto", names.WORKLOAD_TO_HOST)) for p in prefixes),
-            hook=Hook("filter", "input", 0),
+        names.FORWARD_TO: Chain.of(
+            established, *each("oifname", "goto", names.TO_WORKLOAD), hook=Hook("filter", "forward", 1)
+        ),
+        names.INPUT_FROM: Chain.of(
+            *each("iifname", "goto", names.WORKLOAD_TO_HOST), hook=Hook("filter", "input", 0)
+        ),
+        names.INPUT_TO_HOST: Chain.of(
+            *each("iifname", "goto", names.TO_HOST_ACTION), hook=Hook("filter", "input", 1)
         ),
         names.POSTROUTING: Chain.of(*postrouting(family, settings), hook=Hook("nat", "postrouting", 110)),
     }
+
+
+def established_rule() -> Rule:
+    return m.rule(m.ct_state(m.ESTABLISHED_OR_RELATED), ACCEPT, comment="flows that were allowed")
+
+
+def neighbours_accept() -> list[Rule]:
+    """IPv6 does not work without; no policy speaks of these."""
+    return [
+        m.rule(_icmpv6(*kinds), ACCEPT, comment="neighbour discovery, multicast listeners")
+        for kinds in (_MULTICAST_LISTENER, _DISCOVERY)
+    ]
 
 
 def _workload_source(family: Family) -> list[Rule]:
@@ -127,17 +145,34 @@ def _icmpv6(low: int, high: int) -> tuple[Expression, ...]:
     return *m.protocol(_ICMPV6), Payload("transport", 0, 1), kind
 
 
+def _invalid(settings: SettingsRow) -> list[Rule]:
+    if not settings.drop_invalid:
+        return []
+    comment = "no flow that conntrack can follow"
+    return [m.rule(m.ct_state(m.INVALID), m.counted(DROP), comment=comment)]
+
+
+def _tunnels(family: Family, settings: SettingsRow) -> list[Rule]:
+    """A workload that makes tunnels of its own would send past its policy, in the name of the node's."""
+    rules: list[Rule] = []
+    if not settings.vxlan_from_workloads:
+        port = Payload("transport", 2, 2), Compare("eq", settings.vxlan_port.to_bytes(2, "big"))
+        rules.append(m.rule(m.protocol(_UDP), port, m.counted(DROP), comment="VXLAN from a workload"))
+    if not settings.ipip_from_workloads and family == "ip":
+        rules.append(m.rule(m.protocol(_IPIP), m.counted(DROP), comment="IPIP from a workload"))
+    return rules
+
+
 def _dispatch(direction: str, verdict_map: str) -> list[Rule]:
     """What the map says of the interface; an interface that it does not know is dropped."""
     load = m.interface(direction, "")[0]
     return [
-        m.rule(m.ct_state(m.INVALID), m.counted(DROP), comment="no flow that conntrack can follow"),
         m.rule(load, VerdictLookup(verdict_map)),
         m.rule(m.counted(DROP), comment="unknown workload interface"),
     ]
 
 
-def _workload_to_host(family: Family, settings: SettingsRow) -> list[Rule]:
+def _workload_to_host(family: Family) -> list[Rule]:
     rules: list[Rule] = []
     if family == "ip":
         # With route_localnet, which lets translated ports reach the loopback, a pod could name it as well.
@@ -145,11 +180,14 @@ def _workload_to_host(family: Family, settings: SettingsRow) -> list[Rule]:
         untranslated = m.ct_status_without(_DESTINATION_TRANSLATED)
         rules.append(m.rule(loopback, untranslated, m.counted(DROP), comment="the node's loopback"))
     else:
-        rules.extend(
-            m.rule(_icmpv6(*kinds), ACCEPT, comment="neighbour discovery, multicast listeners")
-            for kinds in (_MULTICAST_LISTENER, _DISCOVERY)
-        )
-    rules.append(m.rule(Verdict("jump", names.FROM_WORKLOAD)))
+        rules += neighbours_accept()
+    rules.append(m.rule(Verdict("goto", names.FROM_WORKLOAD)))
+    return rules
+
+
+def _to_host_action(family: Family, settings: SettingsRow) -> list[Rule]:
+    """After the workload's own policy has allowed it."""
+    rules = neighbours_accept() if family == "ip6" else []
     action = settings.endpoint_to_host_action
     if action != "Return":
         verdict = m.counted(DROP) if action == "Drop" else (ACCEPT,)

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from tortie.dataplane.linux.rules import names
 from tortie.desired.endpoints import EndpointRow
-from tortie.host.nft import DROP, FAMILIES, RETURN, ElementKey, Family, NftKey, NftValue, interface_key
+from tortie.desired.ipsets import Member
+from tortie.host.nft import (
+    ADDRESS_FIELD,
+    DROP,
+    FAMILIES,
+    ElementKey,
+    Family,
+    NftKey,
+    NftValue,
+    Set,
+    Verdict,
+    interface_key,
+)
 from tortie.net.addresses import BITS, Prefix
 
 FAMILY_OF: dict[int, Family] = {4: "ip", 6: "ip6"}
-_VERSION_OF = {"ip": 4, "ip6": 6}
+VERSION_OF: dict[Family, Literal[4, 6]] = {"ip": 4, "ip6": 6}
+
+SetKind = Literal["", "nets", "ports"]
+"""How an IP set stands in the kernel: a hash of single addresses, intervals, or a hash of address, protocol and port."""
 
 
-def of_endpoint(row: EndpointRow, *, allow_sources: bool) -> dict[NftKey, NftValue]:
-    """What makes a workload known: both families' maps, its addresses, and the prefixes it may send from."""
+def ipset_spec(family: Family, kind: SetKind) -> Set:
+    address = ADDRESS_FIELD[family]
+    if kind == "ports":
+        return Set((address, "inet_proto", "inet_service"))
+    return Set((address,), intervals=kind == "nets")
+
+
+def of_endpoint(
+    row: EndpointRow, *, egress: str, ingress: str, allow_sources: bool
+) -> dict[NftKey, NftValue]:
+    """What makes a workload known: both families' maps, which lead to its groups' chains, its addresses, and the prefixes it
+    may send from."""
     found: dict[NftKey, NftValue] = {}
     key = interface_key(row.interface)
-    verdict = RETURN if row.up else DROP
     for family in FAMILIES:
         found[ElementKey(family, names.INTERFACES, key)] = None
-        found[ElementKey(family, names.FROM_MAP, key)] = verdict
-        found[ElementKey(family, names.TO_MAP, key)] = verdict
+        found[ElementKey(family, names.FROM_MAP, key)] = Verdict("goto", egress) if row.up else DROP
+        found[ElementKey(family, names.TO_MAP, key)] = Verdict("goto", ingress) if row.up else DROP
     for address in row.addresses:
         found[ElementKey(FAMILY_OF[address.version], names.ADDRESSES, key + address.packed)] = None
     if allow_sources:
         for version in (4, 6):
             for low, high in merged(p for p in row.allowed_sources if p.version == version):
-                start, end = _packed(version, low), _packed(version, high)
+                start, end = packed(version, low), packed(version, high)
                 found[ElementKey(FAMILY_OF[version], names.PREFIXES, key + start, key + end)] = None
     return found
 
 
 def of_ipset(family: Family, name: str, members: Iterable[Prefix]) -> dict[NftKey, NftValue]:
     """The members of one IP version as intervals that do not touch."""
-    version = _VERSION_OF[family]
+    version = VERSION_OF[family]
     intervals = merged(member for member in members if member.version == version)
     return {
-        ElementKey(family, name, _packed(version, low), _packed(version, high)): None
-        for low, high in intervals
+        ElementKey(family, name, packed(version, low), packed(version, high)): None for low, high in intervals
     }
 
 
@@ -53,5 +77,14 @@ def merged(prefixes: Iterable[Prefix]) -> list[tuple[int, int]]:
     return found
 
 
-def _packed(version: int, value: int) -> bytes:
+def of_member(family: Family, name: str, member: Member) -> ElementKey:
+    """The element of a hash: a single address, or with protocol and port."""
+    key = packed(member.prefix.version, member.prefix.value)
+    if member.port or member.protocol:
+        key += bytes([member.protocol, 0, 0, 0]) + member.port.to_bytes(2, "big") + b"\0\0"
+    return ElementKey(family, name, key)
+
+
+def packed(version: int, value: int) -> bytes:
+    """In network order."""
     return value.to_bytes(BITS[version] // 8, "big")

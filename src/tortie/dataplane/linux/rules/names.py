@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, MASQUERADE_POOLS
 
 TABLE: Final = "tortie"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raise it when a set changes its type: the next agent then replaces the table as a whole, in one batch."""
 
 RAW_PREROUTING: Final = "raw-prerouting"
-FORWARD: Final = "filter-forward"
-INPUT: Final = "filter-input"
+FORWARD_FROM: Final = "filter-forward-from"
+FORWARD_TO: Final = "filter-forward-to"
+INPUT_FROM: Final = "filter-input-from"
+INPUT_TO_HOST: Final = "filter-input-to-host"
 POSTROUTING: Final = "nat-postrouting"
 WORKLOAD_SOURCE: Final = "workload-source"
 FROM_WORKLOAD: Final = "from-workload"
 TO_WORKLOAD: Final = "to-workload"
 WORKLOAD_TO_HOST: Final = "workload-to-host"
+TO_HOST_ACTION: Final = "endpoint-to-host-action"
+
+HOST_RAW_IN: Final = "raw-host-in"
+HOST_RAW_OUT: Final = "raw-host-out"
+HOST_PRE_DNAT: Final = "mangle-host-pre-dnat"
+HOST_IN: Final = "filter-host-in"
+HOST_OUT: Final = "filter-host-out"
+HOST_FORWARD_IN: Final = "filter-host-forward-in"
+HOST_FORWARD_OUT: Final = "filter-host-forward-out"
 
 INTERFACES: Final = "workload-interfaces"
 """Every interface of a workload."""
@@ -27,7 +39,28 @@ PREFIXES: Final = "workload-prefixes"
 """Interface and source prefix: what it may send from beside that."""
 FROM_MAP: Final = "from-workload-map"
 TO_MAP: Final = "to-workload-map"
-"""Interface to verdict, for what comes from and what goes to a workload."""
+"""Interface to the chain of those that are treated alike, for what comes from and what goes to a workload."""
 
 BUILT_IN_IPSETS: Final = (MASQUERADE_POOLS, ALL_POOLS, ALL_HOSTS)
 """IP sets that rules refer to whether a row fills them or not."""
+
+_LONGEST = 120
+"""The kernel takes 255 bytes for a name; nft 1.0.6 shows no more than 127."""
+
+
+def ipset(ipset: str, kind: str) -> str:
+    """Where an IP set stands while it holds members of this kind (see `rules.elements`)."""
+    name = ipset.replace(":", "-")
+    return f"{name}.{kind}" if kind else name
+
+
+def bounded(name: str) -> str:
+    """A name that the kernel takes: one that is too long ends in a digest of all of it."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST - 17]}.{digest(name)}"
+
+
+def digest(of: object) -> str:
+    """Sixteen hexadecimal digits of what this value shows of itself."""
+    return hashlib.blake2b(repr(of).encode(), digest_size=8).hexdigest()

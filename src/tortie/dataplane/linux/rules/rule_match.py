@@ -1,0 +1,219 @@
+"""What a rule of a policy asks of a packet, as expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Final, Literal
+
+from tortie.dataplane.linux.rules import matches as m
+from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules.elements import VERSION_OF, merged, packed
+from tortie.desired.policies import EntityMatch, ICMPMatch, PortRange, RuleRow
+from tortie.host.nft import (
+    ADDRESS_FIELD,
+    Compare,
+    ElementKey,
+    Expression,
+    Family,
+    FieldType,
+    InRange,
+    Lookup,
+    Mask,
+    Meta,
+    NftKey,
+    NftValue,
+    Payload,
+    Set,
+    SetKey,
+)
+from tortie.net.addresses import BITS, Prefix
+
+SetName = Callable[[Family, str], str]
+"""The kernel's name of an IP set, by its id, as it is now."""
+
+_ICMP: Final[dict[Family, int]] = {"ip": 1, "ip6": 58}
+_PORT_OFFSET = {"source": 0, "destination": 2}
+_PROTOCOL_REGISTER: Final[dict[Family, int]] = {"ip": 9, "ip6": 2}
+_PORT_REGISTER: Final[dict[Family, int]] = {"ip": 10, "ip6": 13}
+"""Behind the address, which takes one or four registers of four bytes."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A packet matches when one of ``alternatives`` holds; none: it never does. ``sets``: what these refer to beside IP sets."""
+
+    alternatives: tuple[tuple[Expression, ...], ...] = ()
+    sets: dict[NftKey, NftValue] = field(default_factory=dict[NftKey, NftValue])
+
+
+def of_rule(family: Family, rule: RuleRow, set_name: SetName) -> Matches:
+    """The rule's criteria in one family."""
+    if rule.ip_version is not None and rule.ip_version != VERSION_OF[family]:
+        return Matches()
+    sets: dict[NftKey, NftValue] = {}
+    common: list[Expression] = list(_protocol(family, rule))
+    sides: list[list[tuple[Expression, ...]]] = []
+    for side, entity in (("source", rule.source), ("destination", rule.destination)):
+        end: Literal["source", "destination"] = "source" if side == "source" else "destination"
+        addresses = _addresses(family, end, entity, set_name, sets)
+        if addresses is None:
+            return Matches()
+        common += addresses
+        common += _forbidden_ports(family, end, entity, set_name, sets)
+        sides.append(_ports(family, end, entity, set_name, sets))
+    return Matches(tuple((*common, *one, *other) for one, other in product(*sides)), sets)
+
+
+def refers_to(rule: RuleRow) -> frozenset[str]:
+    """The ids of the IP sets that it names."""
+    return frozenset(
+        ipset
+        for entity in (rule.source, rule.destination)
+        for group in (entity.sets, entity.not_sets, entity.named_ports, entity.not_named_ports)
+        for ipset in group
+    )
+
+
+# Protocols
+
+
+def _protocol(family: Family, rule: RuleRow) -> Sequence[Expression]:
+    protocol = rule.protocol
+    if protocol is None and (rule.icmp or rule.not_icmp):
+        protocol = _ICMP[family]
+    found: list[Expression] = []
+    if protocol is not None:
+        found += m.protocol(protocol)
+    if rule.not_protocol is not None:
+        found += [Meta("l4proto"), Compare("neq", bytes([rule.not_protocol]))]
+    if rule.icmp is not None:
+        found += _icmp(rule.icmp, "eq")
+    if rule.not_icmp is not None:
+        found += _icmp(rule.not_icmp, "neq")
+    return found
+
+
+def _icmp(match: ICMPMatch, operator: Literal["eq", "neq"]) -> Sequence[Expression]:
+    data = bytes([match.type]) if match.code is None else bytes([match.type, match.code])
+    return Payload("transport", 0, len(data)), Compare(operator, data)
+
+
+# Addresses
+
+
+def _addresses(
+    family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
+) -> list[Expression] | None:
+    """None when no address can match."""
+    load = m.source(family) if end == "source" else m.destination(family)
+    found: list[Expression] = []
+    if entity.nets is not None:
+        nets = _intervals(family, entity.nets)
+        if not nets:
+            return None
+        found += _within(family, load, nets, sets, inverted=False)
+    not_nets = _intervals(family, entity.not_nets)
+    if not_nets:
+        found += _within(family, load, not_nets, sets, inverted=True)
+    for ipset in entity.sets:
+        found += [load, Lookup(set_name(family, ipset))]
+    for ipset in entity.not_sets:
+        found += [load, Lookup(set_name(family, ipset), inverted=True)]
+    return found
+
+
+def _intervals(family: Family, nets: Sequence[Prefix]) -> list[tuple[int, int]]:
+    return merged(net for net in nets if net.version == VERSION_OF[family])
+
+
+def _within(
+    family: Family,
+    load: Payload,
+    nets: list[tuple[int, int]],
+    sets: dict[NftKey, NftValue],
+    *,
+    inverted: bool,
+) -> Sequence[Expression]:
+    version = VERSION_OF[family]
+    bounds = [(packed(version, low), packed(version, high)) for low, high in nets]
+    if len(nets) > 1:
+        return load, Lookup(_own_set(family, "nets", ADDRESS_FIELD[family], bounds, sets), inverted)
+    (low, high), size = nets[0], BITS[version] // 8
+    operator: Literal["eq", "neq"] = "neq" if inverted else "eq"
+    if low == high:
+        return load, Compare(operator, bounds[0][0])
+    length = (low ^ high).bit_length()
+    if low + (1 << length) - 1 == high:
+        mask = ((1 << BITS[version]) - 1) >> length << length
+        return load, Mask(mask.to_bytes(size, "big"), bytes(size)), Compare(operator, bounds[0][0])
+    return load, InRange(*bounds[0], inverted=inverted)
+
+
+def _own_set(
+    family: Family,
+    what: Literal["nets", "ports"],
+    kind: FieldType,
+    bounds: list[tuple[bytes, bytes]],
+    sets: dict[NftKey, NftValue],
+) -> str:
+    """A set of intervals named by its content: rules that say the same share it."""
+    name = f"{what}-{names.digest(bounds)}"
+    sets[SetKey(family, name)] = Set((kind,), intervals=True)
+    sets |= {ElementKey(family, name, low, high): None for low, high in bounds}
+    return name
+
+
+# Ports
+
+
+def _ports(
+    family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
+) -> list[tuple[Expression, ...]]:
+    """Alternatives; one that asks nothing where the entity has no ports."""
+    found: list[tuple[Expression, ...]] = []
+    if entity.ports:
+        found.append(_port_in(family, end, entity.ports, sets, inverted=False))
+    found += [_named(family, end, set_name(family, ipset), inverted=False) for ipset in entity.named_ports]
+    return found or [()]
+
+
+def _forbidden_ports(
+    family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
+) -> list[Expression]:
+    found: list[Expression] = []
+    if entity.not_ports:
+        found += _port_in(family, end, entity.not_ports, sets, inverted=True)
+    for ipset in entity.not_named_ports:
+        found += _named(family, end, set_name(family, ipset), inverted=True)
+    return found
+
+
+def _port_in(
+    family: Family, end: str, ranges: Sequence[PortRange], sets: dict[NftKey, NftValue], *, inverted: bool
+) -> tuple[Expression, ...]:
+    load = Payload("transport", _PORT_OFFSET[end], 2)
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    bounds = [(first.to_bytes(2, "big"), last.to_bytes(2, "big")) for first, last in joined]
+    if len(bounds) > 1:
+        return load, Lookup(_own_set(family, "ports", "inet_service", bounds, sets), inverted)
+    low, high = bounds[0]
+    if low == high:
+        return load, Compare("neq" if inverted else "eq", low)
+    return load, InRange(low, high, inverted=inverted)
+
+
+def _named(family: Family, end: str, name: str, *, inverted: bool) -> tuple[Expression, ...]:
+    """Address, protocol and port together are (not) in a set of ports."""
+    return (
+        m.source(family) if end == "source" else m.destination(family),
+        Meta("l4proto", _PROTOCOL_REGISTER[family]),
+        Payload("transport", _PORT_OFFSET[end], 2, _PORT_REGISTER[family]),
+        Lookup(name, inverted),
+    )
