@@ -92,7 +92,7 @@ def has_route(world: World, prefix: Prefix, interface: str = "") -> bool:
         "flush map ip tortie to-workload-map",
         "add element ip tortie all-ipam-pools { 203.0.113.0/24 }",
         "delete element ip tortie all-ipam-pools { 10.65.0.0/16 }",
-        "insert rule ip tortie filter-forward accept",
+        "insert rule ip tortie filter-forward-from accept",
         "add chain ip tortie mine",
         "add set ip tortie mine { type ipv4_addr; }",
         "delete element ip tortie from-workload-map { cali1 }; add element ip tortie from-workload-map { cali1 : drop }",

@@ -157,7 +157,7 @@ def chains(count: int) -> dict[NftKey, NftValue]:
     return {ChainKey("ip", f"good{i}"): Chain.of(Rule((Counter(), ACCEPT))) for i in range(count)}
 
 
-async def test_a_culprit_that_the_kernel_names_is_left_out(driver: NftDriver) -> None:
+async def test_a_chain_that_drops_stands_for_a_culprit_that_the_kernel_names(driver: NftDriver) -> None:
     assert not await put(driver, frame(SettingsRow()))
     bad = ChainKey("ip", "bad")
     wanted: dict[NftKey, NftValue] = {
@@ -168,7 +168,13 @@ async def test_a_culprit_that_the_kernel_names_is_left_out(driver: NftDriver) ->
     assert failed == {bad: "cannot add a rule to the chain ip bad: No such file or directory"}
     there = await driver.read()
     assert chains(10).keys() <= there.keys()
-    assert bad not in there
+    closed = there[bad]
+    assert isinstance(closed, Chain)
+    assert len(closed.digests) == 1
+    empty = ChainKey("ip", "empty")
+    staged = Chain.of(Rule((Meta("iifname"), VerdictLookup("no-such-map"))), closes=False)
+    assert set(await put(driver, {empty: staged})) == {empty}
+    assert (await driver.read())[empty] == Chain.of()
 
 
 async def test_a_culprit_that_it_does_not_name_is_found_by_halves(driver: NftDriver) -> None:
