@@ -173,6 +173,7 @@ class World:
         policies: Mapping[PolicyKey, PolicyRow] | None = None,
         profiles: Mapping[str, ProfileRow] | None = None,
         hosts: Mapping[str, HostEndpointRow] | None = None,
+        gone_hosts: Sequence[str] = (),
         gone_policies: Sequence[PolicyKey] = (),
         gone: Sequence[Pod] = (),
         gone_routes: Sequence[Prefix] = (),
@@ -190,7 +191,7 @@ class World:
         deltas.append(Delta(PROFILES, allow | dict(profiles or {})))
         deltas.append(Delta(POLICIES, policies or {}, frozenset(gone_policies)))
         if hosts is not None:
-            deltas.append(Delta(HOST_ENDPOINTS, hosts))
+            deltas.append(Delta(HOST_ENDPOINTS, hosts, frozenset(gone_hosts)))
         rows = {pod.key: pod.row() for pod in pods} | dict(endpoints or {})
         deltas.append(Delta(ENDPOINTS, rows, frozenset(pod.key for pod in gone)))
         wanted = {prefix: row for pod in pods for prefix, row in pod.routes().items()} | dict(routes or {})

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,6 @@ from tortie.net.addresses import Address, Prefix
 
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 SECONDS = 5.0
-_ETH_P_ALL = 3
-_OUTGOING = 4
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Packet:
 
 def _checksum(data: bytes) -> int:
     padded = data + b"\0" * (len(data) & 1)
-    total = sum(struct.unpack(f">{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f">{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -155,13 +154,16 @@ class PolicyWorld:
         destination: Pod | Place | None = None,
         *,
         new_flow: bool = True,
+        at: Pod | None = None,
     ) -> bool:
-        """Whether the packet arrives, as the first of its flow. False only when a counter of ours says that it was dropped."""
+        """Whether the packet arrives, as the first of its flow; ``at`` is whom the destination is translated to.
+
+        False only when a counter of ours says that it was dropped."""
         start = _as_place(source or self.client)
         goal = _as_place(destination or self.server)
         token = os.urandom(16)
         before = await self.dropped()
-        with netns.run(goal.namespace, _listen) as listener:
+        with netns.run(_as_place(at or goal).namespace, lambda: _listen(packet)) as listener:
             if new_flow:
                 self.flows.flush({goal.v4, goal.v6})
             source_address, address = start.address(packet.version), goal.address(packet.version)
@@ -175,6 +177,27 @@ class PolicyWorld:
                     return _heard(listener, token)
                 await asyncio.sleep(0.01)
         raise AssertionError(f"{packet} neither arrived nor was dropped by a rule that counts")
+
+    async def refused(self, version: int) -> bool:
+        """Whether the server's side answers a datagram of the client with an error at once."""
+        target = str(self.server.address(version))
+
+        def ask() -> bool:
+            with socket.socket(
+                socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
+            ) as sender:
+                sender.settimeout(SECONDS)
+                sender.connect((target, 99))
+                sender.send(b"x")
+                try:
+                    sender.recv(10)
+                except ConnectionRefusedError:
+                    return True
+                except TimeoutError:
+                    return False
+            return False
+
+        return await asyncio.to_thread(netns.run, self.client.namespace, ask)
 
     async def dropped(self) -> int:
         """Packets that our rules have dropped, of those that count."""
@@ -198,8 +221,10 @@ def _as_place(where: Pod | Place) -> Place:
     return place(where) if isinstance(where, Pod) else where
 
 
-def _listen() -> socket.socket:
-    listener = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+def _listen(packet: Packet) -> socket.socket:
+    """A raw socket hears what the input hook let through; a packet socket would hear what is dropped there as well."""
+    family = socket.AF_INET if packet.version == 4 else socket.AF_INET6
+    listener = socket.socket(family, socket.SOCK_RAW, packet.protocol)
     listener.setblocking(False)
     return listener
 
@@ -207,10 +232,10 @@ def _listen() -> socket.socket:
 def _heard(listener: socket.socket, token: bytes) -> bool:
     while True:
         try:
-            data, where = listener.recvfrom(4096)
+            data = listener.recv(4096)
         except BlockingIOError:
             return False
-        if where[2] != _OUTGOING and token in data and where[0] != "lo":
+        if token in data:
             return True
 
 
@@ -220,7 +245,8 @@ def _send(packet: Packet, source: Address, destination: Address, data: bytes) ->
         if packet.version == 6 and packet.protocol != ICMPV6:
             sender.setsockopt(socket.IPPROTO_IPV6, 7, -1)  # IPV6_CHECKSUM: ours stands already
         sender.bind((str(source), 0))
-        sender.sendto(data, (str(destination), 0))
+        with suppress(PermissionError):  # what the output hook drops; a counter says so as well
+            sender.sendto(data, (str(destination), 0))
 
 
 def ipset(name: str, *members: Address | str, gone: Sequence[str] = ()) -> list[Delta[Any, Any]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tortie.dataplane.linux.drift import DriftWatch
-from tortie.host.links import Link
+from tortie.host.links import Link, LinkAddress
 from tortie.host.routes import Route, RouteKey
-from tortie.kernel.monitor import Event, EventsLost, LinkEvent, RouteEvent
-from tortie.net.addresses import Prefix
+from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent
+from tortie.net.addresses import Interface, Prefix
 
 OWN, OTHER = 17, 18
 PREFIX = Prefix.parse("10.0.0.1/32")
@@ -26,6 +26,10 @@ def links() -> dict[str, Link]:
     return {"cali1": link()}
 
 
+EXPECTING: list[str] = []
+"""HostEndpoints that are known by addresses alone."""
+
+
 @pytest.fixture
 def watch(links: dict[str, Link]) -> DriftWatch:
     def owns(route: Route, interface: str) -> bool:
@@ -35,6 +39,7 @@ def watch(links: dict[str, Link]) -> DriftWatch:
         links=links,
         wanted_interfaces=lambda: {"cali1", "cali2"},
         wanted_routes={WANTED.key: WANTED, BLACKHOLE.key: BLACKHOLE},
+        wants_addresses=lambda: bool(EXPECTING),
         own_port=OWN,
         owns=owns,
     )
@@ -121,3 +126,17 @@ def test_routes_that_nobody_wants(watch: DriftWatch) -> None:
 def test_lost_events(watch: DriftWatch) -> None:
     assert seen(watch, EventsLost())[0] == THERE
     assert watch.take().everything
+
+
+def test_addresses_count_only_while_a_host_endpoint_expects_some(watch: DriftWatch) -> None:
+    def carried(index: int) -> AddressEvent:
+        return AddressEvent(LinkAddress(index=index, interface=Interface.parse("192.0.2.7/24")))
+
+    assert watch.hear([carried(9)]) == (False, False)
+    EXPECTING.append("expecting")
+    try:
+        assert watch.hear([carried(3)]) == (False, False), "a workload's"
+        assert watch.hear([carried(9)]) == (True, False)
+        assert watch.take().addresses
+    finally:
+        EXPECTING.clear()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tortie.host.links import Link
 from tortie.host.routes import Route, RouteKey
-from tortie.kernel.monitor import Event, EventsLost, LinkEvent, RouteEvent
+from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent
 
 
 @dataclass
@@ -18,10 +18,11 @@ class Hints:
     interfaces: set[str] = field(default_factory=set[str])
     routes: dict[RouteKey, Route | None] = field(default_factory=dict[RouteKey, "Route | None"])
     rules: bool = False
+    addresses: bool = False
     everything: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.interfaces or self.routes or self.rules or self.everything)
+        return bool(self.interfaces or self.routes or self.rules or self.addresses or self.everything)
 
 
 class DriftWatch:
@@ -33,6 +34,7 @@ class DriftWatch:
         links: Mapping[str, Link],
         wanted_interfaces: Callable[[], Collection[str]],
         wanted_routes: Mapping[RouteKey, Route],
+        wants_addresses: Callable[[], bool],
         own_port: int,
         owns: Callable[[Route, str], bool],
     ) -> None:
@@ -40,6 +42,7 @@ class DriftWatch:
         self._links = links
         self._wanted_interfaces = wanted_interfaces
         self._wanted_routes = wanted_routes
+        self._wants_addresses = wants_addresses
         self._own_port = own_port
         self._owns = owns
         self._names: dict[int, str] = {}
@@ -60,7 +63,9 @@ class DriftWatch:
             elif isinstance(event, LinkEvent):
                 at_once, soon = self._link(event)
                 now, later = now or at_once, later or soon
-            elif isinstance(event, RouteEvent) and event.port != self._own_port:
+            elif isinstance(event, AddressEvent):
+                now = self._address(event) or now
+            elif event.port != self._own_port:
                 now = self._route(event) or now
         return now, later
 
@@ -83,6 +88,13 @@ class DriftWatch:
             return renamed, False
         self.hints.interfaces.add(link.name)
         return True, False
+
+    def _address(self, event: AddressEvent) -> bool:
+        """Which interface a HostEndpoint means may depend on it; no workload's does."""
+        name = self._names.get(event.address.index, "")
+        concerns = self._wants_addresses() and name not in self._wanted_interfaces()
+        self.hints.addresses = self.hints.addresses or concerns
+        return concerns
 
     def _route(self, event: RouteEvent) -> bool:
         route, key = event.route, event.route.key

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tortie.dataplane.api import Applied, Manager
 from tortie.dataplane.delta_tracker import DeltaTracker
@@ -19,24 +17,23 @@ from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
 from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.host_endpoints import HostEndpointManager
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager
 from tortie.dataplane.linux.policy_counts import policy_counts
-from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.sockets import KernelSockets
 from tortie.dataplane.reconciler import Reconciler, Stage
+from tortie.desired.host_endpoints import HOST_ENDPOINTS
 from tortie.desired.table import DesiredKey, Flush, Problem
-from tortie.errors import DataplaneUnsupported, KernelError, TortieError
+from tortie.errors import KernelError, TortieError
 from tortie.host.nft import NftKey, NftValue
 from tortie.host.policy_counts import PolicyCount
 from tortie.host.routes import Route, RouteKey
-from tortie.kernel.conntrack import ConntrackSocket
-from tortie.kernel.monitor import Event, RouteMonitor
+from tortie.kernel.monitor import Event
 from tortie.kernel.netns import Namespace
-from tortie.kernel.nft import NftSocket
-from tortie.kernel.rtnetlink import RouteSocket
 
 ROUTE_GRACE_SECONDS = 10.0
 """A route to a workload's interface that no endpoint has yet is left so long: a CNI plugin may have been faster than the
@@ -50,21 +47,6 @@ SWEEP_SECONDS = 0.05
 10 ms however few they are. An address that comes back does not come before that."""
 _INLINE_ROWS = 50
 """More changed rows than this are converted and compared off the event loop."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Kernel:
-    """The sockets, all made in the dataplane's thread and namespace."""
-
-    routes: RouteSocket
-    nft: NftSocket
-    rules_watch: NftSocket
-    conntrack: ConntrackSocket
-    monitor: RouteMonitor
-
-    def close(self) -> None:
-        for socket in (self.routes, self.nft, self.rules_watch, self.conntrack, self.monitor):
-            socket.close()
 
 
 class LinuxDataplane:
@@ -91,7 +73,7 @@ class LinuxDataplane:
         self._generation = 0
         self._in_sync = False
         self._rows: dict[DesiredKey, None] = {}
-        self._kernel: _Kernel | None = None
+        self._kernel: KernelSockets | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._first_seen: dict[RouteKey, float] = {}
         self._trouble: dict[str, TortieError] = {}
@@ -110,7 +92,8 @@ class LinuxDataplane:
         policies = self._policies = PolicyManager(nft, ipsets)
         groups = GroupManager(nft, policies)
         dispatch = DispatchManager(nft, frame, groups)
-        self._nft_managers: tuple[Manager, ...] = (frame, ipsets, dispatch, groups, policies)
+        self._hosts = HostEndpointManager(nft, groups)
+        self._nft_managers: tuple[Manager, ...] = (frame, ipsets, dispatch, self._hosts, groups, policies)
         self._node_manager = NodeManager(self._node_tracker)
 
     # Dataplane
@@ -119,12 +102,13 @@ class LinuxDataplane:
         """Open the kernel. Raises `DataplaneUnsupported`, `KernelError`, `NamespaceGone`."""
         if self._kernel is not None:
             return
-        kernel = await self._thread.run(_open)
+        kernel = await self._thread.run(KernelSockets.open)
         self._make_stages(kernel)
         self._drift = DriftWatch(
             links=self._links.links,
             wanted_interfaces=lambda: self._link_manager.interfaces,
             wanted_routes=self._route_tracker.wanted,
+            wants_addresses=lambda: self._hosts.needs_addresses,
             own_port=kernel.routes.port,
             owns=self._routes.owns,
         )
@@ -146,6 +130,8 @@ class LinuxDataplane:
                 self._in_sync = True
                 await self._read_everything()
                 self._later(RULES_POLL_SECONDS, self._poll_rules)
+            elif any(delta.table == HOST_ENDPOINTS for delta in flush.deltas):
+                await self._guarded("addresses", self._read_addresses)
             changed = sum(len(delta.put) + len(delta.gone) for delta in flush.deltas)
             return await self._round(many=changed > _INLINE_ROWS)
 
@@ -210,7 +196,7 @@ class LinuxDataplane:
 
     # The order
 
-    def _make_stages(self, kernel: _Kernel) -> None:
+    def _make_stages(self, kernel: KernelSockets) -> None:
         thread = self._thread
         self._links = LinkDriver(kernel.routes, thread, lambda: self._link_tracker.wanted)
         self._nft = NftDriver(kernel.nft, thread)
@@ -286,6 +272,7 @@ class LinuxDataplane:
             if stage is self._nft_stage and not await self._nft.disturbed():
                 continue
             await self._read(stage)
+        await self._guarded("addresses", self._read_addresses)
         await self._guarded("neighbours", self._check_neighbours)
 
     async def _read(self, stage: Stage) -> None:
@@ -306,9 +293,16 @@ class LinuxDataplane:
         there = await self._nft.read()
         await self._thread.run(lambda: self._nft_tracker.saw(there))
 
+    async def _read_addresses(self) -> None:
+        kernel = self._kernel
+        if kernel is not None and self._hosts.needs_addresses:
+            self._hosts.saw_addresses(await self._thread.run(kernel.addresses))
+
     async def _read_hinted(self, hints: Hints) -> None:
         if hints.rules and await self._nft.disturbed():
             await self._read(self._nft_stage)
+        if hints.addresses:
+            await self._guarded("addresses", self._read_addresses)
         if hints.interfaces:
             aspects = [LinkKey(n, a) for n in hints.interfaces for a in ("up", "ipv4", "ipv6")]
             self._link_tracker.saw(await self._links.read_some(hints.interfaces), only=aspects)
@@ -444,19 +438,3 @@ class _Waiting(TortieError):
 
     def __str__(self) -> str:
         return "the datastore has not been read whole yet"
-
-
-def _open() -> _Kernel:
-    try:
-        nft = NftSocket(table=names.TABLE)
-        nft.generation()
-        routes = RouteSocket()
-        return _Kernel(routes, nft, NftSocket(table=names.TABLE), ConntrackSocket(), RouteMonitor())
-    except KernelError as error:
-        if error.errno in (errno.EPERM, errno.EACCES):
-            raise DataplaneUnsupported(
-                "the agent may not change the network", "run it as root, with CAP_NET_ADMIN"
-            ) from error
-        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
-            raise DataplaneUnsupported("this kernel has no nf_tables", "load the module nf_tables") from error
-        raise
