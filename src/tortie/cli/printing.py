@@ -23,11 +23,16 @@ def reference(resource: Resource[Any]) -> str:
 def document(resource: Resource[Any], *, export: bool = False) -> dict[str, Any]:
     """The whole document; ``export`` leaves out what only this datastore gave it."""
     from tortie.resources import codec
+    from tortie.resources.source import SOURCE_ANNOTATION
 
     found = codec.encode(resource, revision=not export)
     if export:
         for name in ("uid", "creationTimestamp", "resourceVersion", "generation", "managedFields"):
             found["metadata"].pop(name, None)
+        annotations = found["metadata"].get("annotations", {})
+        annotations.pop(SOURCE_ANNOTATION, None)
+        if not annotations:
+            found["metadata"].pop("annotations", None)
         found.pop("status", None)
     return found
 

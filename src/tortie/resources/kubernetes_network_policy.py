@@ -12,7 +12,7 @@ from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
 from tortie.resources.kind_info import NAME, NAMESPACE, KindInfo
 from tortie.resources.resource import Kind, Resource
-from tortie.resources.spec import Spec
+from tortie.resources.spec import Spec, written
 
 KUBERNETES_NETWORK_POLICY = Kind("networking.k8s.io", "NetworkPolicy")
 
@@ -72,7 +72,7 @@ class EgressRule(Spec, frozen=True):
 class KubernetesNetworkPolicySpec(Spec, frozen=True):
     """What is selected is isolated in the ``policy_types``; the rules say what is allowed all the same."""
 
-    pod_selector: LabelSelector = LabelSelector()
+    pod_selector: LabelSelector = written(LabelSelector())
     ingress: tuple[IngressRule, ...] = ()
     egress: tuple[EgressRule, ...] = ()
     policy_types: tuple[str, ...] = ()

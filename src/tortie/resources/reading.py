@@ -12,6 +12,8 @@ from tortie.resources.documents import Document, parse
 from tortie.resources.kind_info import KindInfo
 from tortie.resources.resource import Origin, Resource, ResourceKey
 from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
+from tortie.resources.source import with_source
+from tortie.resources.taking import POLICIES
 
 ROOT = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 METADATA = codec.METADATA | {"generation", "managedFields", "selfLink", "deletionGracePeriodSeconds"}
@@ -71,6 +73,9 @@ def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resour
     ]
     if findings:
         raise InvalidDocument(sorted(findings, key=lambda each: document.line_of(each.field)))
+    if info.kind in POLICIES:
+        lines = document.lines
+        return with_source(resource, document.file, lambda field: document.line_of(field) if lines else 0)
     return resource
 
 

@@ -47,6 +47,9 @@ class EntityRule(Spec, frozen=True):
     service_accounts: ServiceAccountMatch | None = None
 
 
+ANYONE = EntityRule()
+
+
 class Rule(Spec, frozen=True):
     """What a packet must match, and what then happens to it."""
 
@@ -56,8 +59,8 @@ class Rule(Spec, frozen=True):
     not_protocol: int | str | None = None
     icmp: ICMP | None = None
     not_icmp: ICMP | None = msgspec.field(default=None, name="notICMP")
-    source: EntityRule = EntityRule()
-    destination: EntityRule = EntityRule()
+    source: EntityRule = ANYONE
+    destination: EntityRule = ANYONE
     http: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
 
@@ -258,6 +261,8 @@ def _canonical(rule: Rule) -> Rule:
 
 
 def _canonical_entity(entity: EntityRule) -> EntityRule:
+    if entity == ANYONE:
+        return ANYONE  # the very default, which is not written
     if not entity.ports and not entity.not_ports:
         return entity
     return msgspec.structs.replace(
