@@ -256,6 +256,12 @@ def ipset(name: str, *members: Address | str, gone: Sequence[str] = ()) -> list[
     return [Delta(IPSETS, {name: IPSetRow()}), Delta(MEMBERS, put, lost)]
 
 
+def gone_set(name: str, *members: Address | str) -> list[Delta[Any, Any]]:
+    """The set and its members are wanted no more."""
+    lost = frozenset(Member(name, _prefix(member)) for member in members)
+    return [Delta(IPSETS, {}, frozenset((name,))), Delta(MEMBERS, {}, lost)]
+
+
 def _prefix(member: Address | str) -> Prefix:
     return member.prefix if isinstance(member, Address) else Prefix.parse(member)
 
