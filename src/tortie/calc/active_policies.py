@@ -33,6 +33,8 @@ class HostKey(NamedTuple):
 
 
 LocalKey = EndpointKey | HostKey
+_Alike = tuple[bytes, tuple[str, ...], bool]
+"""What must be equal for two local endpoints to be treated alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,10 @@ class ActivePolicies:
 
     def _started(self, name: PolicyKey, key: LocalKey) -> None:
         self._dirty.add(key)
-        self._matches[name] = self._matches.get(name, 0) + 1
+        before = self._matches.get(name, 0)
+        self._matches[name] = before + 1
+        if before:
+            return
         if self.rows.get(name) is None and (self._reading is None or self._reading.key != name):
             self._activate(self._policies[name].read())
 
@@ -204,28 +209,28 @@ class ActivePolicies:
         if self._dirty_tiers:
             self._dirty_tiers = False
             self._report_tiers()
-        alike: dict[tuple[int, bool], WorkloadPolicies | HostPolicies] = {}
+        alike: dict[_Alike, WorkloadPolicies | HostPolicies] = {}
         for key in self._dirty:
             self._resolve(key, alike)
         self._dirty.clear()
 
-    def _resolve(self, key: LocalKey, alike: dict[tuple[int, bool], WorkloadPolicies | HostPolicies]) -> None:
+    def _resolve(self, key: LocalKey, alike: dict[_Alike, WorkloadPolicies | HostPolicies]) -> None:
         if key not in self._profiles:
             if isinstance(key, EndpointKey):
                 self.workloads.drop(key)
             else:
                 self.hosts.drop(key.host_endpoint)
             return
-        group = (self._index.group(key), isinstance(key, HostKey))
-        found = alike.get(group)
+        profiles = self._profiles[key]
+        like = (self._index.likeness(key), profiles, isinstance(key, HostKey))
+        found = alike.get(like)
         if found is None:
             stored = sorted(
                 ((self._policies[name].place, name) for name in self._index.matched(key)),
             )
             policies = [(name, self._policies[name].standing) for _, name in stored]
-            profiles = self._profiles[key]
             of = self._of_host if isinstance(key, HostKey) else self._of_workload
-            found = alike[group] = of(policies, profiles)
+            found = alike[like] = of(policies, profiles)
         if isinstance(key, EndpointKey) and isinstance(found, WorkloadPolicies):
             self.workloads.put(key, found)
         elif isinstance(key, HostKey) and isinstance(found, HostPolicies):

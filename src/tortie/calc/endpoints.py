@@ -66,8 +66,7 @@ class EndpointsNode:
         self._dirty: set[EndpointKey] = set()
         policies.subscribe(self._dirty.add)
 
-    def on_update(self, namespace: str, name: str, resource: Resource[WorkloadEndpointSpec] | None) -> None:
-        key = EndpointKey(sys.intern(namespace), name)
+    def on_update(self, key: EndpointKey, resource: Resource[WorkloadEndpointSpec] | None) -> None:
         if resource is None:
             self._forget(key)
             return
@@ -171,6 +170,10 @@ class EndpointsNode:
         owner = self._blocks.owner(address)
         rightful = [key for key in claimants if self._claims[key].owner == owner]
         return (rightful or claimants)[0]
+
+    def claimed(self, key: EndpointKey) -> tuple[Prefix, ...]:
+        """The addresses that the endpoint lays claim to."""
+        return self._claims[key].addresses
 
     def node_of(self, key: EndpointKey) -> str:
         return self._claims[key].node

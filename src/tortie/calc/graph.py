@@ -23,6 +23,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ from tortie.calc.profiles import ProfilesNode
 from tortie.calc.routes import RoutesNode
 from tortie.calc.scope import Scope
 from tortie.calc.settings import SettingsNode
+from tortie.desired.endpoints import EndpointKey
 from tortie.desired.order import ORDER
 from tortie.desired.table import Flush, Problem
 from tortie.errors import InvalidResource
@@ -112,8 +114,9 @@ class CalcGraph:
         bgp = BGPNode(scope, hosts.hosts, pools.pools, settings.settings, bgp_settings.settings, problems)
 
         def on_workload(key: ResourceKey, resource: Resource[Any] | None) -> None:
-            endpoints.on_update(key.within, key.name, resource)
-            labelled.on_workload(key.within, key.name, resource)
+            endpoint = EndpointKey(sys.intern(key.within), key.name)
+            endpoints.on_update(endpoint, resource)
+            labelled.on_workload(endpoint, resource, endpoints.claimed(endpoint) if resource else ())
 
         self._problems = problems
         self._generation = 0

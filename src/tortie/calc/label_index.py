@@ -23,15 +23,28 @@ Flat = tuple[str, ...]
 """Labels as they are kept: name, value, name, value, in the order of names."""
 
 
+_NOTHING = BitMap()
+
+
 class _Group(Generic[ItemT]):
-    __slots__ = ("items", "labels", "number", "parents")
+    __slots__ = ("items", "labels", "matched", "number", "parents")
 
     def __init__(self, number: int, labels: Flat, parents: tuple[str, ...]) -> None:
         self.number = number
         self.labels = labels
         self.parents = parents
+        self.matched: BitMap = _NOTHING
+        """The selectors that match it; never changed while it is `_NOTHING`."""
         self.items: dict[ItemT, None] | tuple[ItemT] | None = None
         """Nearly always few; one alone without a dict around it."""
+
+    def set_matched(self, number: int, matched: bool) -> None:
+        if not matched:
+            self.matched.discard(number)
+        elif self.matched is _NOTHING:
+            self.matched = BitMap((number,))
+        else:
+            self.matched.add(number)
 
     def add(self, item: ItemT) -> None:
         if self.items is None:
@@ -71,14 +84,14 @@ class LabelIndex(Generic[KeyT, ItemT]):
     ) -> None:
         self._started = started
         self._stopped = stopped
-        self._groups: list[_Group[ItemT] | None] = []
+        self._groups: list[_Group[ItemT]] = []
         self._free_groups: list[int] = []
         self._group_of: dict[tuple[Flat, tuple[str, ...]], int] = {}
         self._items: dict[ItemT, _Group[ItemT]] = {}
         self._parents: dict[str, Flat] = {}
         self._children: dict[str, BitMap] = {}
         self._postings = Postings()
-        self._watches: list[_Watch[KeyT] | None] = []
+        self._watches: list[_Watch[KeyT]] = []
         self._free_watches: list[int] = []
         self._number_of: dict[KeyT, int] = {}
         self._by_term: dict[Term, BitMap] = {}
@@ -110,23 +123,23 @@ class LabelIndex(Generic[KeyT, ItemT]):
             self._move(item, before, None)
 
     def _move(self, item: ItemT, before: _Group[ItemT] | None, after: _Group[ItemT] | None) -> None:
-        was = BitMap() if before is None else self._matched(before)
-        now = BitMap() if after is None else self._matched(after)
+        was = _NOTHING if before is None else before.matched
+        now = _NOTHING if after is None else after.matched
         for number in was - now:
-            self._stopped(self._watch(number).key, item)
+            self._stopped(self._watches[number].key, item)
         for number in now - was:
-            self._started(self._watch(number).key, item)
+            self._started(self._watches[number].key, item)
         if before is not None:
             before.discard(item)
             if before.items is None:
-                self._forget(before, was)
+                self._forget(before)
 
     def set_parent(self, name: str, labels: Mapping[str, str] | None) -> None:
         """What the children of this parent inherit from now on; None for nothing. It need not have children yet."""
         old, new = self._parents.get(name, ()), _flat(labels or {})
         if old == new:
             return
-        groups = [self._at(number) for number in self._children.get(name, ())]
+        groups = [self._groups[number] for number in self._children.get(name, ())]
         before = [self._effective(group) for group in groups]
         if new:
             self._parents[sys.intern(name)] = new
@@ -143,10 +156,11 @@ class LabelIndex(Generic[KeyT, ItemT]):
         for label in {label for label, _ in gone | come}:
             concerned |= self._mentions.get(label, BitMap())
         for number in (self._candidates(before.items()) | self._candidates(after.items())) & concerned:
-            watch = self._watch(number)
+            watch = self._watches[number]
             was, now = group.number in watch.groups, watch.selector.matches(after)
             if was is now:
                 continue
+            group.set_matched(number, now)
             tell = self._started if now else self._stopped
             if now:
                 watch.groups.add(group.number)
@@ -160,7 +174,7 @@ class LabelIndex(Generic[KeyT, ItemT]):
     def _group(self, labels: Flat, parents: tuple[str, ...]) -> _Group[ItemT]:
         number = self._group_of.get((labels, parents))
         if number is not None:
-            return self._at(number)
+            return self._groups[number]
         number = self._free_groups.pop() if self._free_groups else len(self._groups)
         group: _Group[ItemT] = _Group(number, labels, parents)
         if number == len(self._groups):
@@ -173,15 +187,16 @@ class LabelIndex(Generic[KeyT, ItemT]):
         effective = self._effective(group)
         self._postings.all.add(number)
         self._postings.add(number, effective.items())
+        watches = self._watches
         for candidate in self._candidates(effective.items()):
-            watch = self._watch(candidate)
-            if watch.selector.matches(effective):
-                watch.groups.add(number)
+            if watches[candidate].selector.matches(effective):
+                watches[candidate].groups.add(number)
+                group.set_matched(candidate, True)
         return group
 
-    def _forget(self, group: _Group[ItemT], matched: BitMap) -> None:
-        for number in matched:
-            self._watch(number).groups.discard(group.number)
+    def _forget(self, group: _Group[ItemT]) -> None:
+        for number in group.matched:
+            self._watches[number].groups.discard(group.number)
         self._postings.discard(group.number, self._effective(group).items())
         self._postings.all.discard(group.number)
         for name in set(group.parents):
@@ -190,11 +205,8 @@ class LabelIndex(Generic[KeyT, ItemT]):
             if not children:
                 del self._children[name]
         del self._group_of[group.labels, group.parents]
-        self._groups[group.number] = None
+        self._groups[group.number] = cast("_Group[ItemT]", None)
         self._free_groups.append(group.number)
-
-    def _at(self, number: int) -> _Group[ItemT]:
-        return cast("_Group[ItemT]", self._groups[number])
 
     def _effective(self, group: _Group[ItemT]) -> dict[str, str]:
         merged: dict[str, str] = {}
@@ -202,10 +214,6 @@ class LabelIndex(Generic[KeyT, ItemT]):
             merged.update(_pairs(self._parents.get(name, ())))
         merged.update(_pairs(group.labels))
         return merged
-
-    def _matched(self, group: _Group[ItemT]) -> BitMap:
-        candidates = self._candidates(self._effective(group).items())
-        return BitMap(number for number in candidates if group.number in self._watch(number).groups)
 
     def _candidates(self, labels: Iterable[Label]) -> BitMap:
         found = self._without_term.copy()
@@ -221,7 +229,7 @@ class LabelIndex(Generic[KeyT, ItemT]):
     def watch(self, key: KeyT, selector: Selector) -> None:
         """Tell of matches of this selector from now on, beginning with all that there are. A key stands for one selector."""
         if key in self._number_of:
-            if self._watch(self._number_of[key]).selector == selector:
+            if self._watches[self._number_of[key]].selector == selector:
                 return
             self.unwatch(key)
         number = self._free_watches.pop() if self._free_watches else len(self._watches)
@@ -238,6 +246,8 @@ class LabelIndex(Generic[KeyT, ItemT]):
             self._without_term.add(number)
         for label in mentioned(selector.root):
             self._mentions.setdefault(label, BitMap()).add(number)
+        for group in watch.groups:
+            self._groups[group].set_matched(number, True)
         for item in self._items_in(watch.groups):
             self._started(key, item)
 
@@ -246,39 +256,34 @@ class LabelIndex(Generic[KeyT, ItemT]):
         number = self._number_of.pop(key, None)
         if number is None:
             return
-        watch = self._watch(number)
+        watch = self._watches[number]
         for term in watch.terms or ():
             _discard(self._by_term, term, number)
         self._without_term.discard(number)
         for label in mentioned(watch.selector.root):
             _discard(self._mentions, label, number)
-        self._watches[number] = None
+        self._watches[number] = cast("_Watch[KeyT]", None)
         self._free_watches.append(number)
+        for group in watch.groups:
+            self._groups[group].set_matched(number, False)
         for item in self._items_in(watch.groups):
             self._stopped(key, item)
 
     def matched(self, item: ItemT) -> Iterator[KeyT]:
         """The selectors that match an item now."""
-        for number in self._matched(self._items[item]):
-            yield self._watch(number).key
+        return (self._watches[number].key for number in self._items[item].matched)
 
-    def group(self, item: ItemT) -> int:
-        """Items of one group are matched by the same selectors, and have the same parents."""
-        return self._items[item].number
-
-    def __contains__(self, item: ItemT) -> bool:
-        return item in self._items
+    def likeness(self, item: ItemT) -> bytes:
+        """Equal for items that the same selectors match now."""
+        return self._items[item].matched.serialize()
 
     def matching(self, key: KeyT) -> Iterator[ItemT]:
         """The items that a watched selector matches now."""
-        return self._items_in(self._watch(self._number_of[key]).groups)
+        return self._items_in(self._watches[self._number_of[key]].groups)
 
     def _items_in(self, groups: BitMap) -> Iterator[ItemT]:
         for number in groups:
-            yield from self._at(number).items or ()
-
-    def _watch(self, number: int) -> _Watch[KeyT]:
-        return cast("_Watch[KeyT]", self._watches[number])
+            yield from self._groups[number].items or ()
 
     def _cost(self, term: Term) -> int:
         """How many groups have it. Before there are any, how many selectors hang on it stands for that."""

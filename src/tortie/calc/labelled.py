@@ -48,20 +48,24 @@ class LabelledNode:
         self._node_of: dict[str, str] = {}
         hosts.subscribe(self._on_host)
 
-    def on_workload(self, namespace: str, name: str, resource: Resource[WorkloadEndpointSpec] | None) -> None:
-        key = EndpointKey(sys.intern(namespace), name)
+    def on_workload(
+        self,
+        key: EndpointKey,
+        resource: Resource[WorkloadEndpointSpec] | None,
+        addresses: tuple[Prefix, ...] = (),
+    ) -> None:
         if resource is None:
             self._members.drop(key)
         else:
             spec = resource.spec
             labels = {
                 **resource.metadata.labels,
-                NAMESPACE: namespace,
+                NAMESPACE: key.namespace,
                 ORCHESTRATOR: spec.orchestrator,
             }
             if spec.service_account_name:
                 labels[SERVICE_ACCOUNT] = spec.service_account_name
-            self._members.put(key, labels, spec.profiles, _prefixes(spec.ip_networks), _ports(spec.ports))
+            self._members.put(key, labels, spec.profiles, addresses, _ports(spec.ports))
             if self._scope.is_local(spec.node):
                 self._active.put(key, labels, spec.profiles)
                 self._profiles.name(key, spec.profiles)

@@ -33,7 +33,7 @@ from tortie.resources.staged_global_network_policy import STAGED_GLOBAL_NETWORK_
 from tortie.resources.staged_kubernetes_network_policy import STAGED_KUBERNETES_NETWORK_POLICY
 from tortie.resources.staged_network_policy import STAGED_NETWORK_POLICY
 from tortie.resources.tier import DEFAULT
-from tortie.selector import Selector, parse
+from tortie.selector import Selector
 
 _KIND_NAMES: Mapping[Kind, str] = {
     NETWORK_POLICY: "NetworkPolicy",
@@ -187,7 +187,7 @@ class _Reader:
             return global_policy(spec.selector, namespaces, spec.service_account_selector)
         except InvalidResource as error:
             self.fail(error.field, _reason(error))
-            return parse(in_namespace(namespace)) if namespace else None
+            return Selector(in_namespace(namespace)) if namespace else None
 
     def _rules(
         self, spec: PolicySpec, direction: Direction, standing: Standing, compiler: RuleCompiler
