@@ -52,11 +52,13 @@ def test_files_say_where_each_rule_stands() -> None:
 
 
 def test_json_has_no_lines() -> None:
-    text = (
-        '{\t"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "g"},\n'
-    )
-    text += '\t"spec": {"ingress": [{"action": "Deny"}]}}'
-    (policy,) = read(text, "g.json")
+    document = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "g"},
+        "spec": {"ingress": [{"action": "Deny"}]},
+    }
+    (policy,) = read(json.dumps(document, indent="\t"), "g.json")  # YAML takes no tabs
     assert source_of(policy) == Source("g.json", 0, (0,), ())
 
 
