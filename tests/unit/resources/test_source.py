@@ -58,7 +58,7 @@ def test_json_has_no_lines() -> None:
         "metadata": {"name": "g"},
         "spec": {"ingress": [{"action": "Deny"}]},
     }
-    (policy,) = read(json.dumps(document, indent="\t"), "g.json")  # YAML takes no tabs
+    (policy,) = read("\t" + json.dumps(document), "g.json")  # YAML takes no tabs
     assert source_of(policy) == Source("g.json", 0, (0,), ())
 
 
