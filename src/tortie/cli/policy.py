@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,3 +159,86 @@ def warn(cluster: Cluster) -> None:
     for problem in cluster.problems:
         field = f"{problem.field}: " if problem.field else ""
         click.echo(f"warning: {problem.subject}: {field}{problem.reason}", err=True)
+
+
+@command.command()
+@click.option(
+    "--port", "ports", multiple=True, required=True, metavar="PORT", help=f"{PORT_HELP}; several times."
+)
+@files_option("files", "Ask files instead of the datastore.")
+@shared_options
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Every pair, for machines.")
+def matrix(
+    ports: tuple[str, ...],
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str,
+    ip_version: str | None,
+    output: str | None,
+) -> None:
+    """Who reaches whom: all pods against all pods."""
+    from tortie.diagnostics import matrix as found
+    from tortie.diagnostics.ports import parse_port
+
+    with answering():
+        wanted = [parse_port(port) for port in ports]
+        cluster = the_cluster(files, recursive, namespace)
+        matrices = [found.matrix(cluster, port, ip_version=version(ip_version)) for port in wanted]
+    if output == "json":
+        for note in dict.fromkeys(note for each in matrices for note in each.notes):
+            click.echo(f"note: {note}", err=True)
+        write(found.as_json(matrices))
+    else:
+        for each in matrices:
+            write(found.as_text(each))
+
+
+@command.command()
+@files_option("files", "What would be applied.")
+@files_option("base", "What is there now: files instead of the datastore.", "--base")
+@click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="PORT",
+    help=f"{PORT_HELP}; several times.  [default: all that matter]",
+)
+@shared_options
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Every pair, for machines.")
+def preview(
+    files: tuple[str, ...],
+    base: tuple[str, ...],
+    ports: tuple[str, ...],
+    recursive: bool,
+    namespace: str,
+    ip_version: str | None,
+    output: str | None,
+) -> None:
+    """Which pairs of pods, and which ports, would get another verdict if files were applied."""
+    from tortie.diagnostics import preview as found
+    from tortie.diagnostics.cluster import build, overlay
+    from tortie.diagnostics.ports import parse_port
+
+    if not files:
+        raise click.UsageError("name what would be applied: tortie policy preview -f NEW.yaml")
+    with answering():
+        wanted = [parse_port(port) for port in ports]
+        new = read(files, recursive, namespace)
+        stored = updates_of(base, recursive, namespace, settings())
+        before, after = build(stored), build(overlay(stored, new))
+        warn(after)
+        answer = found.preview(before, after, wanted, ip_version=version(ip_version))
+    if output == "json":
+        for note in answer.notes:
+            click.echo(f"note: {note}", err=True)
+    write(found.as_json(answer) if output == "json" else found.as_text(answer))
+
+
+def version(text: str | None) -> int | None:
+    return int(text) if text else None
+
+
+def write(pieces: Iterable[str]) -> None:
+    """Each as it comes."""
+    for piece in pieces:
+        click.echo(piece, nl=False)

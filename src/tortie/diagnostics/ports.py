@@ -12,7 +12,7 @@ PROTOCOLS = {name: number for number, name in PROTOCOL_NAMES.items()}
 PORT_PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 FORMS = "80/tcp, 53/udp, 5000/sctp, a port's name (http or dns/udp), icmp, icmp/TYPE[/CODE] or proto/NUMBER"
 ECHO_REQUEST = {4: 8, 6: 128}
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True)

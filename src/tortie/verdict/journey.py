@@ -63,7 +63,9 @@ class Journey:
 
 
 class Traveller:
-    """Decides for packets between any two addresses. ``established``: packets of connections that were allowed before."""
+    """Decides for packets between any two addresses. ``established``: packets of connections that were allowed before.
+    ``brief``: verdicts alone, without steps and nearest rules.
+    """
 
     def __init__(
         self,
@@ -71,11 +73,13 @@ class Traveller:
         whereabouts: Whereabouts,
         *,
         established: bool = False,
+        brief: bool = False,
         ask: Asking = asking,
     ) -> None:
         self._state = state
         self._where = whereabouts
         self._established = established
+        self._brief = brief
         self._ask = ask
         self._node_of = {
             address: node for node, addresses in whereabouts.nodes.items() for address in addresses
@@ -102,8 +106,8 @@ class Traveller:
                 UNPOLICED, reason=f"{source} talks to itself, which leaves no interface"
             )
         else:
-            egress = self._egress(source, destination, packet)
-            ingress = self._ingress(source, destination, packet)
+            egress = self.egress(source, destination, packet)
+            ingress = self.ingress(source, destination, packet)
         return Journey(
             source=source,
             destination=destination,
@@ -112,7 +116,12 @@ class Traveller:
             notes=tuple(dict.fromkeys(self._notes)),
         )
 
-    def _egress(self, source: End, destination: End, packet: Packet) -> Decision:
+    def guards(self, node: str) -> list[tuple[str, HostEndpointRow]]:
+        """The HostEndpoints of a node."""
+        return self._guards.get(node, [])
+
+    def egress(self, source: End, destination: End, packet: Packet) -> Decision:
+        """What the source's side says, when the ends are not the same."""
         if source.kind == "outside":
             return UNPOLICED
         leaves = destination.node != source.node or destination.kind == "outside"
@@ -125,7 +134,8 @@ class Traveller:
             return UNPOLICED
         return self._at_host(source.node, "egress", packet, forwarded=False)
 
-    def _ingress(self, source: End, destination: End, packet: Packet) -> Decision:
+    def ingress(self, source: End, destination: End, packet: Packet) -> Decision:
+        """What the destination's side says."""
         if destination.kind == "outside":
             return UNPOLICED
         near = source.kind != "outside" and source.node == destination.node
@@ -153,7 +163,7 @@ class Traveller:
         row = self._state.endpoints[pod]
         if self._established:
             return Decision(verdict="allow", endpoint=str(pod), decided_by="established")
-        steps: list[Step] = []
+        steps: list[Step] | None = None if self._brief else []
         applied = row.ingress if direction == "ingress" else row.egress
         place = Place(endpoint=str(pod))
         outcome = evaluate(
@@ -164,7 +174,7 @@ class Traveller:
         return self._decision(str(pod), outcome, steps, packet)
 
     def _at_host(self, node: str, direction: Direction, packet: Packet, *, forwarded: bool) -> Decision:
-        chosen = host_endpoint_of(self._guards.get(node, ()), packet, direction)
+        chosen = host_endpoint_of(self.guards(node), packet, direction)
         if chosen is None:
             return UNPOLICED
         name, _, certain = chosen
@@ -175,7 +185,7 @@ class Traveller:
         endpoint = f"HostEndpoint {name}"
         if self._established:
             return Decision(verdict="allow", endpoint=endpoint, decided_by="established")
-        steps: list[Step] = []
+        steps: list[Step] | None = None if self._brief else []
         outcome = decide_at_host(
             self._state,
             self._settings(node),
@@ -188,14 +198,16 @@ class Traveller:
         )
         return self._decision(endpoint, outcome, steps, packet)
 
-    def _decision(self, endpoint: str, outcome: Outcome, steps: list[Step], packet: Packet) -> Decision:
-        denied = outcome.verdict == "deny"
+    def _decision(
+        self, endpoint: str, outcome: Outcome, steps: list[Step] | None, packet: Packet
+    ) -> Decision:
+        denied = outcome.verdict == "deny" and steps is not None
         return Decision(
             verdict=outcome.verdict,
             endpoint=endpoint,
             decided_by=outcome.decided_by,
-            steps=tuple(steps),
-            near_miss=near_miss(steps, packet, self._state) if denied else None,
+            steps=tuple(steps or ()),
+            near_miss=near_miss(steps or (), packet, self._state) if denied else None,
         )
 
     def _to_own_host(self, node: str) -> Decision:

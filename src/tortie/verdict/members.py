@@ -48,6 +48,10 @@ class MemberIndex:
     def holds_port(self, address: Address, protocol: int, port: int | None) -> bool:
         return port is not None and (address, protocol, port) in self.ports
 
+    def contents(self) -> object:
+        """Equal for sets that hold the same members."""
+        return self.singles, self.ports, self._nets
+
     def prefixes(self) -> list[Prefix]:
         """Those of more than one address."""
         return [

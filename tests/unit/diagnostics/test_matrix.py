@@ -1,0 +1,130 @@
+"""Who reaches whom, and what a change would change, each against single questions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.diagnostics.shop import FROM_NET, PODS, POOL, WEB_FROM_CLIENTS, cluster, updates
+from tortie.diagnostics import matrix as matrices
+from tortie.diagnostics import preview as previews
+from tortie.diagnostics.cluster import build, overlay
+from tortie.diagnostics.explain import Question, explain
+from tortie.diagnostics.ports import parse_port
+from tortie.resources.reading import read
+
+BOTH = POOL % "10.0.0.0/16" + "---" + (POOL % "fd00::/64").replace("name: pods", "name: six")
+
+
+def pairs(*texts: str, port: str = "http") -> list[dict[str, Any]]:
+    found = matrices.matrix(cluster(*texts), parse_port(port))
+    document: dict[str, list[dict[str, Any]]] = json.loads("".join(matrices.as_json([found])))
+    assert set(document) == {"pairs"}
+    return document["pairs"]
+
+
+@pytest.mark.parametrize("port", ["80", "8080", "53/udp", "icmp", "proto/47"])
+@pytest.mark.parametrize("texts", [(), (WEB_FROM_CLIENTS,), (FROM_NET, BOTH), (WEB_FROM_CLIENTS, FROM_NET)])
+def test_every_pair_is_what_explain_says(texts: tuple[str, ...], port: str) -> None:
+    world = cluster(*texts)
+    asked = parse_port(port)
+    expected = [
+        {
+            "source": source,
+            "destination": destination,
+            "port": asked.shown,
+            "protocol": asked.protocol_name,
+            "verdict": explain(world, Question(source=source, destination=destination, port=asked)).verdict,
+        }
+        for source, destination in itertools.product(world.pods, repeat=2)
+    ]
+    assert pairs(*texts, port=port) == expected
+    assert len(expected) == 9
+
+
+def test_a_name_is_that_of_the_destination() -> None:
+    found = pairs(WEB_FROM_CLIENTS)
+    assert {pair["destination"] for pair in found} == {"shop/web"}
+    assert {pair["source"]: pair["verdict"] for pair in found} == {
+        "other/stranger": "deny",
+        "shop/client": "allow",
+        "shop/web": "allow",
+    }
+    assert {(pair["port"], pair["protocol"]) for pair in found} == {("http", "tcp")}
+
+
+def test_for_people_alike_pods_stand_together() -> None:
+    text = "".join(matrices.as_text(matrices.matrix(cluster(WEB_FROM_CLIENTS), parse_port("8080"))))
+    assert text.startswith("8080/tcp: 8 of 9 pairs of pods may talk")
+    assert "shop/web" in text
+    assert "deny" in text
+
+
+def test_pairs_that_differ_by_ip_version_are_told() -> None:
+    found = matrices.matrix(cluster(FROM_NET, BOTH), parse_port("80"))
+    assert found.notes == ("2 pairs have another verdict over IPv6: ask with --ip-version 6",)
+
+
+def change(before: str, after: str, *ports: str) -> list[tuple[Any, ...]]:
+    below = updates(PODS, before) if before else updates(PODS)
+    found = previews.preview(
+        build(below), build(overlay(below, read(after, "new.yaml"))), [parse_port(port) for port in ports]
+    )
+    document = json.loads("".join(previews.as_json(found)))
+    assert set(document) == {"pairs"}
+    fields = ("source", "destination", "port", "protocol", "before", "after")
+    assert all(set(pair) == set(fields) for pair in document["pairs"])
+    return [tuple(pair[field] for field in fields) for pair in document["pairs"]]
+
+
+def test_a_preview_tells_what_changes_and_on_which_ports() -> None:
+    found = change("", WEB_FROM_CLIENTS)
+    assert [each for each in found if each[0] == "shop/client"] == [
+        ("shop/client", "shop/web", "1-8079", "tcp", "allow", "deny"),
+        ("shop/client", "shop/web", "8081-65535", "tcp", "allow", "deny"),
+        ("shop/client", "shop/web", "1-65535", "udp", "allow", "deny"),
+        ("shop/client", "shop/web", "1-65535", "sctp", "allow", "deny"),
+        ("shop/client", "shop/web", None, "icmp", "allow", "deny"),
+    ]
+    assert [each[2] for each in found if each[0] == "other/stranger" and each[3] == "tcp"] == [
+        "1-8079",
+        8080,
+        "8081-65535",
+    ]
+    assert {each[1] for each in found} == {"shop/web"}
+
+
+def test_a_preview_of_one_port() -> None:
+    assert change("", WEB_FROM_CLIENTS, "8080", "443") == [
+        ("other/stranger", "shop/web", 8080, "tcp", "allow", "deny"),
+        ("other/stranger", "shop/web", 443, "tcp", "allow", "deny"),
+        ("shop/client", "shop/web", 443, "tcp", "allow", "deny"),
+    ]
+
+
+def test_a_preview_of_what_is_there_already_changes_nothing() -> None:
+    assert change(WEB_FROM_CLIENTS, WEB_FROM_CLIENTS) == []
+    text = "".join(previews.as_text(previews.preview(cluster(), cluster())))
+    assert text == "no pair of pods gets another verdict\n"
+
+
+def test_other_labels_change_verdicts_too() -> None:
+    relabelled = """
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: none}}
+spec: {nodeName: two, serviceAccountName: payer}
+"""
+    assert change(WEB_FROM_CLIENTS, relabelled) == [("shop/client", "shop/web", 8080, "tcp", "allow", "deny")]
+
+
+def test_new_pods_are_told_and_not_compared() -> None:
+    below = updates(PODS)
+    new = "{apiVersion: v1, kind: Pod, metadata: {name: late, namespace: shop}, spec: {}}"
+    found = previews.preview(build(below), build(overlay(below, read(new, "new.yaml"))))
+    assert found.notes == ("1 pod is new, and not compared",)
+    lines = "".join(previews.as_text(previews.preview(cluster(), cluster(WEB_FROM_CLIENTS))))
+    assert "1-65535/udp\n  allow becomes deny: from other/stranger, shop/client to shop/web" in lines
