@@ -208,6 +208,20 @@ class LinuxPodLinks:
             # Before the pod's end goes up, or the gateway's address is tentative for a second.
             sysctl.write(f"net/ipv6/conf/{wanted.host_name}/accept_dad", "0")
         netns.visit(namespace, lambda: _configure(wanted))
+        self._introduce(wanted)
+
+    def _introduce(self, wanted: PodLink) -> None:
+        """The node knows the pod's MAC from the first packet on: a new veth on a busy machine may lose the first request for
+        it, and the kernel asks again only after a second. The entry ages as any other, so a pod may change its MAC."""
+        index = self._host_index(wanted.host_name)
+        requests = [
+            codec.new_neighbour(Neighbour(index=index, address=address, mac=wanted.mac))
+            for address in wanted.addresses
+        ]
+        for refused in self._host.batch(requests).values():
+            # The wire is no more: whoever took it away makes the ADD fail, or undoes it.
+            if refused.errno != errno.ENODEV:
+                raise refused
 
     def _begin_removal(self, namespace: Namespace | None, name: str, peer: str) -> _Removal | None:
         index = self._host_index(peer or name)
