@@ -29,6 +29,7 @@ from tortie.resources.network_policy import NETWORK_POLICY, PolicySpec
 from tortie.resources.resource import Invalid, Kind, Resource, ResourceKey
 from tortie.resources.rules import Rule
 from tortie.resources.shape import dotted
+from tortie.resources.source import source_of
 from tortie.resources.staged_global_network_policy import STAGED_GLOBAL_NETWORK_POLICY
 from tortie.resources.staged_kubernetes_network_policy import STAGED_KUBERNETES_NETWORK_POLICY
 from tortie.resources.staged_network_policy import STAGED_NETWORK_POLICY
@@ -102,6 +103,7 @@ class _Reader:
         self._failure: Problem | None = None
         self._numbers: dict[Direction, tuple[int, ...]] = {}
         """Of converted rules: which of Kubernetes' rules each came from."""
+        self._source = None if resource is None else source_of(resource)
 
     def fail(self, field: str, reason: str) -> None:
         self._failure = self._failure or Problem(str(self._key), field, reason)
@@ -121,6 +123,8 @@ class _Reader:
             ingress=rules["ingress"],
             egress=rules["egress"],
             staged=standing.staged,
+            file=self._source.file if self._source else "",
+            line=self._source.line if self._source else 0,
             applies_to_established=is_true(self._annotation(APPLIES_TO_ESTABLISHED)),
         )
         if self._failure is not None:
@@ -199,13 +203,22 @@ class _Reader:
         into = RuleCompiler(compiler.namespace) if inert else compiler
         try:
             rows = tuple(
-                into.rule(rule, f"spec.{direction}[{number}]", index=number)
+                into.rule(
+                    rule,
+                    f"spec.{direction}[{number}]",
+                    index=number,
+                    line=self._line(direction, number),
+                )
                 for number, rule in zip(numbers, rules, strict=True)
             )
         except InvalidResource as error:
             self.fail(error.field, _reason(error))
             return ()
         return () if inert else rows
+
+    def _line(self, direction: Direction, number: int) -> int:
+        """The line of the file that the rule stands on; 0 when that is not known."""
+        return getattr(self._source, direction)[number] if self._source else 0
 
 
 _RULES = tuple(("spec", direction) for direction in DIRECTIONS)

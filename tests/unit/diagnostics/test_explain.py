@@ -62,8 +62,8 @@ def test_the_document_is_what_was_promised() -> None:
             "rule": 0,
             "action": "Allow",
             "matched": False,
-            "file": None,
-            "line": None,
+            "file": "1.yaml",
+            "line": 8,
         },
         {
             "tier": "default",
