@@ -86,6 +86,8 @@ def test_it_becomes_ready_and_serves_health_and_metrics(agent: AgentProcess) -> 
     assert status == 200
     assert 'felix_host{host="node1"} 1.0' in metrics
     assert "felix_resync_state 3.0" in metrics
+    counters = tortie(agent, "policy", "counters", "--all", "-o", "json")
+    assert (counters.returncode, json.loads(counters.stdout)) == (0, []), counters.stderr
     answer = agent.status()
     assert answer is not None
     assert (answer["node"], answer["pid"], answer["in_sync"]) == ("node1", agent.pid, True)

@@ -18,6 +18,7 @@ from tortie.agent.machine_view import MachineView
 from tortie.agent.node_options import node_options
 from tortie.agent.operations import Operations
 from tortie.agent.pipeline import Pipeline
+from tortie.agent.policy_counts import PolicyCounts
 from tortie.agent.refresh import ProcessSettings, RestartNeeded, SettingsWatch
 from tortie.agent.sandboxes import Sandboxes
 from tortie.agent.status_files import StatusFiles
@@ -111,6 +112,7 @@ class Node:
                 "calculation": pipeline.run_calculation,
                 "dataplane": pipeline.run_dataplane,
                 "workloads": self._workloads.run,
+                "policy counts": self._counts.run,
                 "addresses": lambda: self._watch_addresses(store, identity),
                 "first in-sync": lambda: self._after_first_apply(pipeline, handler),
             }
@@ -154,6 +156,8 @@ class Node:
         plane = self._dataplane
         self._metrics.kernel_writes.set_function(lambda: plane.kernel_writes)
         self._metrics.flows_forgotten.set_function(lambda: plane.flows_flushed)
+        self._counts = PolicyCounts(plane.policy_counts, self._metrics.policies, self._health)
+        self._operations.policy_counts = self._counts
         self._operations.dataplane_problems = self._dataplane_problems
         pipeline.on_endpoints = self._note_endpoints
         pipeline.hang_calculation_after_seconds = self._config.hang_calculation_after_seconds

@@ -11,6 +11,7 @@ from tortie.agent import probes, sandboxes, status
 from tortie.agent.admin_server import Operation
 from tortie.agent.machine_view import MachineView
 from tortie.agent.pipeline import Pipeline
+from tortie.agent.policy_counts import PolicyCounts
 from tortie.agent.sandboxes import KnownSandbox
 from tortie.desired.endpoints import EndpointKey
 from tortie.desired.table import DesiredKey, Problem
@@ -32,6 +33,7 @@ class Operations:
         self.dataplane_problems: Callable[[], tuple[Problem, ...]] = lambda: ()
         self.sandboxes: Mapping[EndpointKey, KnownSandbox] = {}
         self.machine: MachineView | None = None
+        self.policy_counts: PolicyCounts | None = None
         self._node = node
         self._datastore = datastore
         self._health = health
@@ -48,6 +50,7 @@ class Operations:
             "routes": self.routes,
             "interfaces": self.interfaces,
             "mtu": self.show_mtu,
+            "counters": self.counters,
             "node-status": self.node_status,
             "probe": self.probe,
             "capture-start": self.capture_start,
@@ -115,6 +118,12 @@ class Operations:
     async def show_mtu(self) -> dict[str, int]:
         """What a pod's interface gets where its configuration says nothing."""
         return {"mtu": self.mtu()}
+
+    async def counters(self) -> list[dict[str, Any]]:
+        """What each rule of each policy, each end of a tier, and the profiles have decided on. Raises `KernelError`."""
+        if self.policy_counts is None:
+            raise AgentNotReady(self._node)
+        return await self.policy_counts.rows()
 
     async def node_status(self) -> dict[str, Any]:
         """BIRD and its sessions."""

@@ -10,6 +10,7 @@ import click
 
 from tortie.cli import exit_codes
 from tortie.cli.context import Settings, run, settings
+from tortie.cli.policy_counters import counters
 from tortie.errors import TortieError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def command() -> None:
 
     Exit code 0: answered; 1: the answer is not the expected one; 2: there is no answer.
     """
+
+
+command.add_command(counters)
 
 
 def files_option(name: str, help_text: str, *flags: str) -> Callable[[F], F]:

@@ -17,6 +17,8 @@ from prometheus_client import (
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from tortie.observe.policy_metrics import PolicyMetrics
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
@@ -91,6 +93,9 @@ class Metrics:
         self.desired_rows = gauge(
             "tortie_desired_rows", "Rows that this node should hold, by table.", ("table",)
         )
+        # Policy
+        self.policies = PolicyMetrics()
+        registry.register(self.policies)
         # The process
         self.host = gauge("felix_host", "This node's name, as a label; always 1.", ("host",))
         self.loop_lag = gauge("tortie_event_loop_lag_seconds", "Longest lag of the event loop lately.")

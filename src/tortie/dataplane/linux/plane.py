@@ -23,7 +23,7 @@ from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager
-from tortie.dataplane.linux.policy_counts import policy_counts
+from tortie.dataplane.linux.policy_counts import policy_counts, snapshot
 from tortie.dataplane.linux.sockets import KernelSockets
 from tortie.dataplane.reconciler import Reconciler, Stage
 from tortie.desired.host_endpoints import HOST_ENDPOINTS
@@ -191,8 +191,9 @@ class LinuxDataplane:
         kernel = self._kernel
         if kernel is None:
             return ()
-        counted = await self._thread.run(kernel.nft.counters)
-        return policy_counts(self._policies, counted)
+        async with self._lock:
+            parts = snapshot(self._policies)
+        return await self._sweeper.run(lambda: policy_counts(parts, kernel.counters.counters()))
 
     # The order
 

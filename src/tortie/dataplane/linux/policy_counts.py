@@ -2,76 +2,79 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
 from tortie.dataplane.linux.managers.policies import PolicyManager
+from tortie.dataplane.linux.rules.groups import no_profile, tier_end
 from tortie.dataplane.linux.rules.policies import Part
-from tortie.desired.policies import DIRECTIONS, PolicyRow
+from tortie.desired.policies import DIRECTIONS, PolicyRow, ProfileRow
 from tortie.host.nft import Count, CounterKey
 from tortie.host.policy_counts import PolicyCount
 
 
-def policy_counts(policies: PolicyManager, counted: Mapping[CounterKey, Count]) -> tuple[PolicyCount, ...]:
-    """Both families together, by policy and rule; then what no rule decided.."""
-    totals: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for key, count in counted.items():
-        packets, size = totals[key.name]
-        totals[key.name] = packets + count.packets, size + count.bytes
-    found = [
-        row
+class Counted(NamedTuple):
+    """A part that stands in the kernel: its row, and the counters of the row's rules."""
+
+    part: Part
+    row: PolicyRow | ProfileRow
+    counters: tuple[str, ...]
+
+
+def snapshot(policies: PolicyManager) -> list[Counted]:
+    """What there is to count now. Its values never change, so that another thread may work on them."""
+    return [
+        Counted(part, row, rendered.counters)
         for part, rendered in policies.rendered.items()
-        for row in _of_part(policies, part, rendered.counters, totals)
+        if (row := policies.row(part.subject)) is not None
     ]
-    found += _of_ends(totals)
-    return tuple(
-        sorted(
-            found, key=lambda row: (row.direction, row.tier, row.kind, row.namespace, row.name, row.rule or 0)
-        )
-    )
 
 
-def _of_part(
-    policies: PolicyManager, part: Part, counters: tuple[str, ...], totals: Mapping[str, tuple[int, int]]
-) -> Iterator[PolicyCount]:
-    row = policies.row(part.subject)
-    if row is None:
-        return
-    decided_by: Literal["rule", "profile"]
-    if isinstance(part.subject, str):
-        decided_by, kind, namespace, name, tier, staged = "profile", "Profile", "", part.subject, "", False
-    else:
-        assert isinstance(row, PolicyRow)
-        decided_by, tier, staged = "rule", row.tier, row.staged
-        kind, namespace, name = part.subject
+def policy_counts(parts: Iterable[Counted], counted: Mapping[CounterKey, Count]) -> tuple[PolicyCount, ...]:
+    """Both families together, by policy and rule; then what no rule decided."""
+    totals: dict[str, Count] = {}
+    for key, count in counted.items():
+        before = totals.get(key.name)
+        totals[key.name] = count if before is None else Count(*map(sum, zip(before, count, strict=True)))
+    found = [row for each in parts for row in _of_part(each, totals)]
+    return tuple(sorted((*found, *_of_ends(totals)), key=_place))
+
+
+def _place(row: PolicyCount) -> tuple[str, str, str, str, str, int]:
+    return row.direction, row.tier, row.kind, row.namespace, row.name, row.rule or 0
+
+
+def _of_part(counted: Counted, totals: Mapping[str, Count]) -> Iterator[PolicyCount]:
+    part, row, counters = counted
+    decided_by: Literal["rule", "profile"] = "rule" if isinstance(row, PolicyRow) else "profile"
+    kind, namespace, name = ("Profile", "", part.subject) if isinstance(part.subject, str) else part.subject
     for rule, counter in zip(row.rules(part.direction), counters, strict=True):
-        packets, size = totals.get(counter, (0, 0))
+        packets, size = totals.get(counter, Count(0, 0))
         yield PolicyCount(
             direction=part.direction,
             decided_by=decided_by,
             action=rule.action,
-            tier=tier,
+            tier=row.tier if isinstance(row, PolicyRow) else "",
             kind=kind,
             namespace=namespace,
             name=name,
             rule=rule.index,
-            staged=staged,
+            staged=isinstance(row, PolicyRow) and row.staged,
             packets=packets,
             bytes=size,
         )
 
 
-def _of_ends(totals: Mapping[str, tuple[int, int]]) -> Iterator[PolicyCount]:
+def _of_ends(totals: Mapping[str, Count]) -> Iterator[PolicyCount]:
     for direction in DIRECTIONS:
+        start, last = tier_end(direction, ""), no_profile(direction)
         for name, (packets, size) in totals.items():
-            start = f"{direction}/tier-end/"
-            if name.startswith(start):
-                tier = name.removeprefix(start)
+            if name.startswith(start) or name == last:
                 yield PolicyCount(
-                    direction=direction, decided_by="tier-end", action="Deny", tier=tier, packets=packets, bytes=size
-                )  # fmt: skip
-            elif name == f"{direction}/no-profile":
-                yield PolicyCount(
-                    direction=direction, decided_by="no-profile", action="Deny", packets=packets, bytes=size
+                    direction=direction,
+                    decided_by="no-profile" if name == last else "tier-end",
+                    action="Deny",
+                    tier="" if name == last else name.removeprefix(start),
+                    packets=packets,
+                    bytes=size,
                 )

@@ -16,11 +16,12 @@ from tortie.net.addresses import Address
 
 @dataclass(frozen=True, eq=False)
 class KernelSockets:
-    """One of each; ``rules_watch`` is used from the event loop."""
+    """One of each kind for the thread; ``rules_watch`` is for the event loop, ``counters`` for the second thread."""
 
     routes: RouteSocket
     nft: NftSocket
     rules_watch: NftSocket
+    counters: NftSocket
     conntrack: ConntrackSocket
     monitor: RouteMonitor
 
@@ -31,7 +32,8 @@ class KernelSockets:
             nft = NftSocket(table=names.TABLE)
             nft.generation()
             monitor = RouteMonitor(addresses=True)
-            return KernelSockets(RouteSocket(), nft, NftSocket(table=names.TABLE), ConntrackSocket(), monitor)
+            watch, counters = NftSocket(table=names.TABLE), NftSocket(table=names.TABLE)
+            return KernelSockets(RouteSocket(), nft, watch, counters, ConntrackSocket(), monitor)
         except KernelError as error:
             if error.errno in (errno.EPERM, errno.EACCES):
                 raise DataplaneUnsupported(
@@ -54,5 +56,5 @@ class KernelSockets:
         return {name: frozenset(carried) for name, carried in found.items()}
 
     def close(self) -> None:
-        for socket in (self.routes, self.nft, self.rules_watch, self.conntrack, self.monitor):
+        for socket in (self.routes, self.nft, self.rules_watch, self.counters, self.conntrack, self.monitor):
             socket.close()
