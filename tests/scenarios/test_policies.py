@@ -492,3 +492,15 @@ def test_endpoints_that_are_treated_alike_share_one_object() -> None:
     rows = from_scratch(HERE, state).tables[ENDPOINTS.name].values()
     assert len(rows) == 2
     assert len({id(row.ingress) for row in rows}) == 1
+
+
+def test_what_is_not_enforced_is_told_apart() -> None:
+    bad = "selector: 'app =='"
+    state = BASE.then(
+        "bad selectors",
+        policy("a", bad),
+        policy("g", bad, "GlobalNetworkPolicy"),
+        policy("s", bad, "StagedGlobalNetworkPolicy"),
+    )
+    unsafe = [problem.subject for problem in from_scratch(HERE, state).last.problems if problem.unsafe]
+    assert unsafe == ["GlobalNetworkPolicy g"]

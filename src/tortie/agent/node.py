@@ -25,6 +25,7 @@ from tortie.agent.status_files import StatusFiles
 from tortie.aio.backoff import Backoff
 from tortie.aio.tasks import supervise
 from tortie.calc.graph import KINDS, CalcGraph
+from tortie.calc.policy import POLICY_KINDS
 from tortie.calc.scope import Scope
 from tortie.dataplane.bird.driver import BirdDriver
 from tortie.dataplane.bird.manager import BirdManager
@@ -45,7 +46,9 @@ from tortie.observe import log
 from tortie.observe.health import Health
 from tortie.observe.metrics import Metrics
 from tortie.resources.node import NODE as NODE_KIND
+from tortie.resources.profile import PROFILE
 from tortie.resources.resource import Kind
+from tortie.resources.tier import TIER
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.live_facts import LiveFacts
 from tortie.workloads.means import Means
@@ -230,6 +233,9 @@ class Node:
         syncer = Syncer(store, KINDS, on_state=heard)
         self._metrics.cluster_hosts.set_function(lambda: syncer.count(NODE_KIND))
         self._metrics.cluster_endpoints.set_function(lambda: syncer.count(WORKLOAD_ENDPOINT))
+        self._metrics.cluster_policies.set_function(lambda: sum(map(syncer.count, POLICY_KINDS)))
+        self._metrics.cluster_profiles.set_function(lambda: syncer.count(PROFILE))
+        self._metrics.cluster_tiers.set_function(lambda: syncer.count(TIER))
         await syncer.run(sink)
 
     async def _settings_changed(self, *, final: bool) -> None:

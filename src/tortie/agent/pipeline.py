@@ -15,7 +15,9 @@ from tortie.agent.realised import RealisedEndpoints
 from tortie.aio.backoff import Backoff
 from tortie.dataplane.api import Applied, Dataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey
+from tortie.desired.ipsets import IPSETS
 from tortie.desired.order import ORDER
+from tortie.desired.policies import POLICIES
 from tortie.desired.routes import ROUTES
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey, Flush, Problem
@@ -59,6 +61,7 @@ class Pipeline:
         self.intake = Intake()
         self.realised = RealisedEndpoints(metrics.realise_time.observe)
         self.problems: tuple[Problem, ...] = ()
+        self._unsafe: list[Problem] = []
         self.failed: Mapping[DesiredKey, TortieError] = {}
         self.generation = 0
         """The last flush that was applied."""
@@ -220,6 +223,9 @@ class Pipeline:
             reason = self._reason
         elif self._unapplied is not None:
             reason = f"the dataplane cannot be programmed: {self._cannot}"
+        else:
+            unsafe = [f"{each.subject} is not enforced: {each.field}: {each.reason}" for each in self._unsafe]
+            reason = "; ".join(unsafe)
         self._dataplane_health.report(ready=not reason, reason=reason)
 
     _cannot = ""
@@ -258,6 +264,7 @@ class Pipeline:
     def _note(self, flush: Flush) -> None:
         """Remember what is wanted now."""
         self.problems = flush.problems
+        self._unsafe = [problem for problem in flush.problems if problem.unsafe]
         self._metrics.problems.set(len(flush.problems))
         for delta in flush.deltas:
             rows = self.desired.setdefault(delta.table.name, {})
@@ -268,6 +275,10 @@ class Pipeline:
             self._metrics.messages.labels(delta.table.name).inc(len(delta.put) + len(delta.gone))
         self.realised.flushed(flush)
         self._metrics.active_local_endpoints.set(len(self.desired.get(ENDPOINTS.name, ())))
+        self._metrics.active_local_policies.set(len(self.desired.get(POLICIES.name, ())))
+        if any(delta.table.name == IPSETS.name for delta in flush.deltas):
+            sets = self.desired[IPSETS.name]
+            self._metrics.active_local_selectors.set(sum(name.startswith("s:") for name in sets))
         self._metrics.routes.set(len(self.desired.get(ROUTES.name, ())))
 
     async def _apply(self, flush: Flush) -> None:

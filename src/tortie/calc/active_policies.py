@@ -13,10 +13,10 @@ from tortie.calc.ipset_members import IPSetMembers
 from tortie.calc.label_index import LabelIndex
 from tortie.calc.outlet import Outlet, Rows
 from tortie.calc.policy import Policy, Standing, is_inert, policy_key, read
-from tortie.calc.policy_order import Resolver, Tiers, place
+from tortie.calc.policy_order import Ranked, Resolver, Tiers, place
 from tortie.calc.problems import Problems
 from tortie.desired.endpoints import EndpointKey
-from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey
+from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey, TierRow
 from tortie.desired.table import Problem
 from tortie.resources import registry
 from tortie.resources.resource import NOTHING, Invalid, Metadata, Resource, ResourceKey
@@ -33,8 +33,8 @@ class HostKey(NamedTuple):
 
 
 LocalKey = EndpointKey | HostKey
-_Alike = tuple[bytes, tuple[str, ...], bool]
-"""What must be equal for two local endpoints to be treated alike."""
+_Alike = tuple[bytes, bool]
+"""What must be equal for the same policies to hold for two local endpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,27 @@ class _Stored:
         if readable is None or self.reason is not None:
             return read(Invalid(self.key, self.reason or "", readable))
         return read(readable)
+
+
+class _Tiers:
+    """What the policies come to for each sort of traffic."""
+
+    forward_ingress: tuple[TierRow, ...] = ()
+    forward_egress: tuple[TierRow, ...] = ()
+    untracked_ingress: tuple[TierRow, ...] = ()
+    untracked_egress: tuple[TierRow, ...] = ()
+    pre_dnat: tuple[TierRow, ...] = ()
+
+    def __init__(self, resolver: Resolver, policies: Sequence[Ranked], is_host: bool) -> None:
+        tiers = resolver.tiers
+        self.ingress = tiers(policies, "ingress", _tracked)
+        self.egress = tiers(policies, "egress", _tracked)
+        if is_host:
+            self.forward_ingress = tiers(policies, "ingress", _forward)
+            self.forward_egress = tiers(policies, "egress", _forward)
+            self.untracked_ingress = tiers(policies, "ingress", _untracked, ends=False)
+            self.untracked_egress = tiers(policies, "egress", _untracked, ends=False)
+            self.pre_dnat = tiers(policies, "ingress", _pre_dnat, ends=False)
 
 
 class ActivePolicies:
@@ -209,55 +230,41 @@ class ActivePolicies:
         if self._dirty_tiers:
             self._dirty_tiers = False
             self._report_tiers()
-        alike: dict[_Alike, WorkloadPolicies | HostPolicies] = {}
+        alike: dict[_Alike, _Tiers] = {}
         for key in self._dirty:
             self._resolve(key, alike)
         self._dirty.clear()
 
-    def _resolve(self, key: LocalKey, alike: dict[_Alike, WorkloadPolicies | HostPolicies]) -> None:
-        if key not in self._profiles:
-            if isinstance(key, EndpointKey):
-                self.workloads.drop(key)
-            else:
+    def _resolve(self, key: LocalKey, alike: dict[_Alike, _Tiers]) -> None:
+        is_host = isinstance(key, HostKey)
+        profiles = self._profiles.get(key)
+        if profiles is None:
+            if isinstance(key, HostKey):
                 self.hosts.drop(key.host_endpoint)
+            else:
+                self.workloads.drop(key)
             return
-        profiles = self._profiles[key]
-        like = (self._index.likeness(key), profiles, isinstance(key, HostKey))
-        found = alike.get(like)
-        if found is None:
-            stored = sorted(
-                ((self._policies[name].place, name) for name in self._index.matched(key)),
-            )
-            policies = [(name, self._policies[name].standing) for _, name in stored]
-            of = self._of_host if isinstance(key, HostKey) else self._of_workload
-            found = alike[like] = of(policies, profiles)
-        if isinstance(key, EndpointKey) and isinstance(found, WorkloadPolicies):
-            self.workloads.put(key, found)
-        elif isinstance(key, HostKey) and isinstance(found, HostPolicies):
-            self.hosts.put(key.host_endpoint, found)
-
-    def _of_workload(
-        self, policies: Sequence[tuple[PolicyKey, Standing]], profiles: tuple[str, ...]
-    ) -> WorkloadPolicies:
+        like = (self._index.likeness(key), is_host)
+        tiers = alike.get(like)
+        if tiers is None:
+            ranked = sorted((self._policies[name].place, name) for name in self._index.matched(key))
+            policies = [(name, self._policies[name].standing) for _, name in ranked]
+            tiers = alike[like] = _Tiers(self._resolver, policies, is_host)
         applied = self._resolver.applied
-        return WorkloadPolicies(
-            ingress=applied(policies, "ingress", profiles, only=_tracked),
-            egress=applied(policies, "egress", profiles, only=_tracked),
+        ingress, egress = applied(tiers.ingress, profiles), applied(tiers.egress, profiles)
+        if not isinstance(key, HostKey):
+            self.workloads.put(key, WorkloadPolicies(ingress=ingress, egress=egress))
+            return
+        host = HostPolicies(
+            ingress=ingress,
+            egress=egress,
+            forward_ingress=applied(tiers.forward_ingress),
+            forward_egress=applied(tiers.forward_egress),
+            untracked_ingress=applied(tiers.untracked_ingress),
+            untracked_egress=applied(tiers.untracked_egress),
+            pre_dnat=applied(tiers.pre_dnat),
         )
-
-    def _of_host(
-        self, policies: Sequence[tuple[PolicyKey, Standing]], profiles: tuple[str, ...]
-    ) -> HostPolicies:
-        applied = self._resolver.applied
-        return HostPolicies(
-            ingress=applied(policies, "ingress", profiles, only=_tracked),
-            egress=applied(policies, "egress", profiles, only=_tracked),
-            forward_ingress=applied(policies, "ingress", only=_forward),
-            forward_egress=applied(policies, "egress", only=_forward),
-            untracked_ingress=applied(policies, "ingress", only=_untracked, ends=False),
-            untracked_egress=applied(policies, "egress", only=_untracked, ends=False),
-            pre_dnat=applied(policies, "ingress", only=_pre_dnat, ends=False),
-        )
+        self.hosts.put(key.host_endpoint, host)
 
     def _report_tiers(self) -> None:
         """Policies of a tier that does not exist. They are enforced all the same, after all others."""

@@ -130,13 +130,16 @@ class _Reader:
         if self._failure is not None:
             row = _denying(row, standing, self._failure)
         sets = {} if self._failure is not None else compiler.sets
+        failure = self._failure
+        if failure is not None and selector is None and not standing.staged:
+            failure = failure._replace(unsafe=True)
         return Policy(
             key=policy_key(self._key),
             standing=standing,
             selector=selector,
             row=row,
             sets=sets,
-            problem=self._failure,
+            problem=failure,
         )
 
     def _annotation(self, name: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -71,6 +71,10 @@ def place(key: PolicyKey, standing: Standing) -> tuple[float, str]:
     return (order, f"{key.name}/{key.namespace}/{key.kind}")
 
 
+Ranked = tuple[PolicyKey, Standing]
+Filter = Callable[[Standing], bool]
+
+
 class Resolver:
     """Makes `AppliedPolicies`; equal ones are one object as long as somebody holds it."""
 
@@ -80,27 +84,27 @@ class Resolver:
             WeakValueDictionary()
         )
 
-    def applied(
-        self,
-        policies: Sequence[tuple[PolicyKey, Standing]],
-        direction: Direction,
-        profiles: tuple[str, ...] = (),
-        *,
-        only: Callable[[Standing], bool],
-        ends: bool = True,
-    ) -> AppliedPolicies:
+    def applied(self, tiers: tuple[TierRow, ...], profiles: tuple[str, ...] = ()) -> AppliedPolicies:
+        found = AppliedPolicies(tiers=tiers, profiles=profiles)
+        return self._interned.setdefault((tiers, profiles), found)
+
+    def tiers(
+        self, policies: Sequence[Ranked], direction: Direction, only: Filter, *, ends: bool = True
+    ) -> tuple[TierRow, ...]:
         """Of those policies (in their order) the ones for this direction for which ``only`` holds. Without ``ends`` nothing
         happens at a tier's end."""
-        by_tier: dict[str, list[tuple[PolicyKey, Standing]]] = {}
-        for key, standing in policies:
+        by_tier: dict[str, list[Ranked]] = {}
+        for ranked in policies:
+            standing = ranked[1]
             if direction in standing.directions and only(standing):
-                by_tier.setdefault(standing.tier, []).append((key, standing))
-        tiers = tuple(
-            self._tier(name, by_tier[name], ends) for name in sorted(by_tier, key=self._tiers.place)
-        )
-        return self._interned.setdefault((tiers, profiles), AppliedPolicies(tiers=tiers, profiles=profiles))
+                found = by_tier.get(standing.tier)
+                if found is None:
+                    by_tier[standing.tier] = [ranked]
+                else:
+                    found.append(ranked)
+        return tuple(self._tier(name, by_tier[name], ends) for name in sorted(by_tier, key=self._tiers.place))
 
-    def _tier(self, name: str, policies: Iterable[tuple[PolicyKey, Standing]], ends: bool) -> TierRow:
+    def _tier(self, name: str, policies: Sequence[Ranked], ends: bool) -> TierRow:
         enforced = ends and not all(standing.staged for _, standing in policies)
         return TierRow(
             name=name,

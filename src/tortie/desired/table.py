@@ -40,6 +40,8 @@ class Problem(NamedTuple):
     subject: str
     field: str
     reason: str
+    unsafe: bool = False
+    """It leaves open what it was to guard, so that the agent is not ready."""
 
 
 @dataclass(frozen=True, eq=False)

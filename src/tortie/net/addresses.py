@@ -7,11 +7,26 @@ and smaller (see ``docs/benchmarks.md``).
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 Version = Literal[4, 6]
 BITS: dict[int, int] = {4: 32, 6: 128}
+
+
+_IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:/32)?", re.ASCII)
+
+
+def _ipv4_value(match: re.Match[str]) -> int | None:
+    """The value of an address in four parts; None for what needs a closer look."""
+    value = 0
+    for part in match.groups():
+        number = int(part)
+        if number > 255 or (part[0] == "0" and len(part) > 1):
+            return None
+        value = value << 8 | number
+    return value
 
 
 class Address(NamedTuple):
@@ -62,6 +77,9 @@ class Prefix(NamedTuple):
 
         Raises `ValueError`.
         """
+        if (quick := _IPV4.fullmatch(text)) and (value := _ipv4_value(quick)) is not None:
+            # The form in which nearly all are stored, an order of magnitude faster.
+            return Prefix(4, value, 32)
         parsed = ipaddress.ip_network(text, strict=strict)
         return Prefix(parsed.version, int(parsed.network_address), parsed.prefixlen)
 

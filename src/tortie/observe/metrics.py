@@ -43,6 +43,17 @@ class Metrics:
 
         # Calculation
         self.active_local_endpoints = gauge("felix_active_local_endpoints", "Workloads of this node.")
+        self.active_local_policies = gauge(
+            "felix_active_local_policies", "Policies that select an endpoint of this node."
+        )
+        self.active_local_selectors = gauge(
+            "felix_active_local_selectors", "Selectors that the rules of these policies use."
+        )
+        self.cluster_policies = gauge(
+            "felix_cluster_num_policies", "Policies in the cluster, staged ones too."
+        )
+        self.cluster_profiles = gauge("felix_cluster_num_profiles", "Profiles in the cluster.")
+        self.cluster_tiers = gauge("felix_cluster_num_tiers", "Tiers in the cluster that are stored.")
         self.calc_graph_update_time = seconds(
             "felix_calc_graph_update_time_seconds", "Time to fold one slice of updates."
         )

@@ -12,7 +12,7 @@ from tortie.aio.tasks import supervise
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
-from tortie.desired.table import Delta, DesiredKey, Flush
+from tortie.desired.table import Delta, DesiredKey, Flush, Problem
 from tortie.errors import DeadlineExceeded, KernelError
 from tortie.net.addresses import Address, Prefix
 from tortie.observe.health import Health
@@ -46,6 +46,7 @@ class ToyGraph:
             route_refresh_seconds=0, interface_refresh_seconds=0, rules_refresh_seconds=0
         )
         self.fold_hook: Callable[[], None] = lambda: None
+        self.problems: tuple[Problem, ...] = ()
 
     def fold(self, updates: Sequence[Update]) -> None:
         self.folded += updates
@@ -74,7 +75,7 @@ class ToyGraph:
             if endpoints:
                 row = RouteRow(kind="local-workload", interface="cali1")
                 deltas.append(Delta(ROUTES, {ADDRESS.prefix: row}))
-        return Flush(self._generation, tuple(deltas), in_sync=in_sync)
+        return Flush(self._generation, tuple(deltas), in_sync=in_sync, problems=self.problems)
 
 
 class Bench:
@@ -117,6 +118,24 @@ async def test_nothing_reaches_the_dataplane_before_the_snapshot_is_whole() -> N
             EndpointKey("default", "a"),
             EndpointKey("default", "b"),
         }
+        await until(lambda: bench.health.readiness().ok)
+
+
+async def test_what_leaves_open_what_it_was_to_guard_makes_the_agent_not_ready_by_name() -> None:
+    bench = Bench()
+    bench.graph.problems = (Problem("NetworkPolicy default/a", "spec.selector", "is not well"),)
+    async with bench.running():
+        await bench.pipeline.receive([put("a")], in_sync=True)
+        await until(lambda: bench.health.readiness().ok)
+        bench.graph.problems += (
+            Problem("GlobalNetworkPolicy g", "spec.selector", "is no selector", unsafe=True),
+        )
+        await bench.pipeline.receive([put("b")], in_sync=True)
+        await until(lambda: not bench.health.readiness().ok)
+        (reason,) = bench.health.readiness().reasons
+        assert reason.endswith("GlobalNetworkPolicy g is not enforced: spec.selector: is no selector")
+        bench.graph.problems = ()
+        await bench.pipeline.receive([put("c")], in_sync=True)
         await until(lambda: bench.health.readiness().ok)
 
 
