@@ -155,7 +155,7 @@ selectors = [
     .reports("spec.ingress[0].source.nets[0]: nonsense"),
     BASE.then(
         "for nobody here",
-        policy("a", "selector: app == 'no', ingress: [{action: Allow, source: {selector: app == 'db'}}]"),,
+        policy("a", "selector: app == 'no', ingress: [{action: Allow, source: {selector: app == 'db'}}]"),
     )
     .holds(POLICIES, {})
     .holds(IPSETS, sets()),
