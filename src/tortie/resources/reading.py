@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ def read(
     findings: list[InvalidResource] = []
     for document in parse(text, file):
         try:
-            resources.append(_resource(document, namespace, allow_unknown))
+            resources.append(_with_source(read_document(document, namespace, allow_unknown), document))
         except InvalidDocument as error:
             findings.extend(error.findings)
     if findings:
@@ -53,13 +54,15 @@ def refuse_duplicates(resources: Iterable[Resource[Any]]) -> None:
         raise InvalidDocument(findings)
 
 
-def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resource[Any]:
+def read_document(document: Document, namespace: str, allow_unknown: bool) -> Resource[Any]:
+    """One document as `read` takes it. Raises `InvalidDocument` with everything that is wrong with it."""
     info = _kind(document)
     value: dict[str, Any] = codec.as_ours(info, codec.without_nulls(document.value))
     findings = [] if allow_unknown or info.open else list(_unknown(document, value, info))
     wrong_types = list(_types(document, value, info))
     if wrong_types:
-        raise InvalidDocument([*findings, *wrong_types])
+        findings += [*wrong_types, *_beside(document, value, info, namespace)]
+        raise InvalidDocument(sorted(findings, key=lambda each: document.line_of(each.field)))
     try:
         resource = codec.decode(info, document.value)
     except InvalidResource as error:
@@ -73,10 +76,15 @@ def _resource(document: Document, namespace: str, allow_unknown: bool) -> Resour
     ]
     if findings:
         raise InvalidDocument(sorted(findings, key=lambda each: document.line_of(each.field)))
-    if info.kind in POLICIES:
-        lines = document.lines
-        return with_source(resource, document.file, lambda field: document.line_of(field) if lines else 0)
     return resource
+
+
+def _with_source(resource: Resource[Any], document: Document) -> Resource[Any]:
+    """Of a policy, where it stands, to be told when it decides."""
+    if resource.key.kind not in POLICIES:
+        return resource
+    known = bool(document.lines)
+    return with_source(resource, document.file, lambda field: document.line_of(field) if known else 0)
 
 
 def _kind(document: Document) -> KindInfo:
@@ -154,6 +162,38 @@ def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
     for path, wrong, rule in type_errors(value.get("spec", {}), info.spec, ("spec",)):
         shown = None if is_object(wrong) or is_array(wrong) else wrong
         yield document.finding(info.place(path), shown, rule, key)
+
+
+def _beside(
+    document: Document, value: dict[str, Any], info: KindInfo, namespace: str
+) -> Iterator[InvalidResource]:
+    """What else is wrong where some fields have the wrong type: nothing is said of the list elements that those stand in."""
+    spec: Any = value.get("spec", {})
+    if info.rooted or not is_object(spec):
+        return
+    rest: dict[str, Any] = copy.deepcopy(spec)
+    silent: list[str] = []
+    for path, *_ in type_errors(spec, info.spec, ("spec",)):
+        *above, last = path[1:]
+        parent: Any = rest
+        for part in above:
+            parent = parent[part]
+        parent[last] = {}
+        if not isinstance(last, int):
+            del parent[last]
+        first = next((index + 1 for index, part in enumerate(path) if isinstance(part, int)), len(path))
+        silent.append(dotted(path[:first]))
+    try:
+        resource = codec.decode(info, {**value, "spec": rest})
+    except InvalidResource:
+        return
+    if info.namespaced and not resource.key.within:
+        resource = replace(resource, key=resource.key._replace(within=namespace))
+    for each in info.validate(info.normalise(resource)):
+        if not any(
+            each.field == field or each.field.startswith((f"{field}.", f"{field}[")) for field in silent
+        ):
+            yield _placed(each, document)
 
 
 def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:

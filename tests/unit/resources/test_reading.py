@@ -201,3 +201,40 @@ def test_what_a_bare_kind_cannot_hold() -> None:
     assert messages(text) == [
         "f.yaml:3: Node n: metadata.namespace: x is given, but a Node is in no namespace"
     ]
+
+
+def test_a_wrong_type_hides_no_other_mistake() -> None:
+    with pytest.raises(InvalidDocument) as raised:
+        read(
+            """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: UPPER}
+spec:
+  order: first
+  selector: a ==
+  ingress:
+  - action: 5
+    protocol: TCP
+    destination: {ports: [0]}
+  - action: Maybe
+    later: 1
+""",
+            "f.yaml",
+        )
+    found = [str(each).removeprefix("f.yaml:").partition(": ")[::2] for each in raised.value.findings]
+    key = "NetworkPolicy default/UPPER: "
+    assert [(line, text.removeprefix(key).removeprefix("NetworkPolicy UPPER: ")) for line, text in found] == [
+        (
+            "4",
+            (
+                "metadata.name: UPPER is not a name: at most 253 small letters, digits, '-' and '.', a letter or digit "
+                "at each end of a part"
+            ),
+        ),
+        ("6", "spec.order: first is not a number"),
+        ("7", "spec.selector: a == has an error at column 5: expected a string in quotes"),
+        ("9", "spec.ingress[0].action: 5 is not a string"),
+        ("12", "spec.ingress[1].action: Maybe is not one of Allow, Deny, Log, Pass"),
+        ("13", "spec.ingress[1].later: is not a known field"),
+    ]
