@@ -11,6 +11,7 @@ from tortie.datastore.store import Store
 from tortie.errors import AlreadyExists, Conflict, InvalidDocument, InvalidResource, NotFound, TortieError
 from tortie.resources import codec, registry
 from tortie.resources.resource import Kind, Put, Resource, ResourceKey
+from tortie.workloads.labels import follow
 
 Verb = Literal["apply", "create", "replace"]
 MOST_TRIES = 10
@@ -38,7 +39,8 @@ async def list_all(store: Store, kind: Kind, within: str = "") -> list[Resource[
 async def write(
     store: Store, resources: Sequence[Resource[Any]], verb: Verb, *, skip_exists: bool = False
 ) -> list[Resource[Any]]:
-    """Store them all and return them as they now stand; those that ``skip_exists`` skipped are left out.
+    """Store them all, with what follows from their labels, and return them as they now stand; those that ``skip_exists``
+    skipped are left out.
 
     Raises `InvalidDocument` for what breaks a rule among what is stored, `AlreadyExists` (create), `NotFound` (replace),
     `Conflict` when a given ``resourceVersion`` is not the stored one; before any write.
@@ -61,6 +63,7 @@ async def write(
     for each in resources:
         try:
             done.append(await _write(store, each, found[each.key], verb))
+            await follow(store, each.key)
         except TortieError as error:
             if done:
                 error.add_note(f"{len(done)} of {len(resources)} resources were written before this")

@@ -1,11 +1,11 @@
-"""Changing labels of what lives: a pod's reach its endpoints, a namespace's and a service account's their profile.
+"""What follows from labels of what lives: a pod's are its endpoints', a namespace's and a service account's their profile's.
 
-Calico's controllers do this; where none runs, whoever changes a label does it.
+Calico's controllers see to it; where none runs, whoever changes a label does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,9 @@ from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 
 MOST_TRIES = 20
+OWN_NAME = "projectcalico.org/name"
+"""What every namespace and account gives its endpoints: its name."""
+_CALICO = "projectcalico.org/"
 
 Change = Mapping[str, str | None]
 """Labels to set; None removes."""
@@ -35,36 +38,71 @@ def changed(labels: Mapping[str, str], change: Change) -> dict[str, str]:
 
 async def relabel(store: Store, key: ResourceKey, change: Change) -> Resource[Any]:
     """Change the resource's labels, and those that follow from them. Raises `NotFound`, `InvalidDocument`."""
-    labelled = await _update(store, key, lambda resource: _with_labels(resource, change))
+
+    async def edit(resource: Resource[Any]) -> Resource[Any]:
+        return _with_labels(resource, changed(resource.metadata.labels, change))
+
+    labelled = await _update(store, key, edit)
+    await follow(store, key)
+    return labelled
+
+
+async def follow(store: Store, key: ResourceKey) -> None:
+    """Bring what follows from this resource's labels up to date. Of another kind, or gone, nothing follows."""
     if key.kind == POD:
         async for page in store.list(WORKLOAD_ENDPOINT, within=key.within):
             for update in page.updates:
                 if isinstance(update, Put) and update.resource.spec.pod == key.name:
-                    await _follow(store, update.key, lambda resource: _with_labels(resource, change))
+                    await _endpoint_follows(store, update.key, key)
     elif key.kind == NAMESPACE:
-        await _follow_profile(store, f"kns.{key.name}", "pcns.", change)
+        await _profile_follows(store, f"kns.{key.name}", "pcns.", key)
     elif key.kind == SERVICE_ACCOUNT:
-        await _follow_profile(store, f"ksa.{key.within}.{key.name}", "pcsa.", change)
-    return labelled
+        await _profile_follows(store, f"ksa.{key.within}.{key.name}", "pcsa.", key)
 
 
-def _with_labels(resource: Resource[Any], change: Change) -> Resource[Any]:
-    labels = changed(resource.metadata.labels, change)
-    return replace(resource, metadata=replace(resource.metadata, labels=labels))
+def source_of(profile: str) -> ResourceKey | None:
+    """Whose labels the profile of this name passes on."""
+    sort, _, rest = profile.partition(".")
+    if sort == "kns" and rest:
+        return ResourceKey(NAMESPACE, rest)
+    namespace, _, account = rest.partition(".")
+    if sort == "ksa" and namespace and account:
+        return ResourceKey(SERVICE_ACCOUNT, account, namespace)
+    return None
 
 
-async def _follow_profile(store: Store, name: str, prefix: str, change: Change) -> None:
-    inherited = {prefix + label: value for label, value in change.items()}
-
-    def edit(profile: Resource[Any]) -> Resource[Any]:
-        labels = changed(profile.spec.labels_to_apply, inherited)
-        return profile.with_spec(msgspec.structs.replace(profile.spec, labels_to_apply=labels))
-
-    await _follow(store, ResourceKey(PROFILE, name), edit)
+def _with_labels(resource: Resource[Any], labels: Mapping[str, str]) -> Resource[Any]:
+    return replace(resource, metadata=replace(resource.metadata, labels=dict(labels)))
 
 
-async def _follow(store: Store, key: ResourceKey, edit: Callable[[Resource[Any]], Resource[Any]]) -> None:
-    """The same where the resource may have gone meanwhile, or may never have been made."""
+async def _endpoint_follows(store: Store, endpoint: ResourceKey, pod: ResourceKey) -> None:
+    """Calico's own labels stay."""
+
+    async def edit(old: Resource[Any]) -> Resource[Any]:
+        own = {label: value for label, value in old.metadata.labels.items() if label.startswith(_CALICO)}
+        return _with_labels(old, {**(await store.get(pod)).metadata.labels, **own})
+
+    await _edit_if_there(store, endpoint, edit)
+
+
+async def _profile_follows(store: Store, name: str, prefix: str, source: ResourceKey) -> None:
+    async def edit(old: Resource[Any]) -> Resource[Any]:
+        labels = (await store.get(source)).metadata.labels
+        inherited = {prefix + label: value for label, value in labels.items()}
+        kept = {
+            label: value
+            for label, value in old.spec.labels_to_apply.items()
+            if label == prefix + OWN_NAME or not label.startswith(prefix)
+        }
+        return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**inherited, **kept}))
+
+    await _edit_if_there(store, ResourceKey(PROFILE, name), edit)
+
+
+async def _edit_if_there(
+    store: Store, key: ResourceKey, edit: Callable[[Resource[Any]], Awaitable[Resource[Any]]]
+) -> None:
+    """Either may have gone meanwhile, or may never have been made."""
     try:
         await _update(store, key, edit)
     except NotFound:
@@ -72,11 +110,12 @@ async def _follow(store: Store, key: ResourceKey, edit: Callable[[Resource[Any]]
 
 
 async def _update(
-    store: Store, key: ResourceKey, edit: Callable[[Resource[Any]], Resource[Any]]
+    store: Store, key: ResourceKey, edit: Callable[[Resource[Any]], Awaitable[Resource[Any]]]
 ) -> Resource[Any]:
+    """``edit`` reads what it needs after the old was read: of two who edit at once, who writes last has seen the newest."""
     for _ in range(MOST_TRIES):
         old = await store.get(key)
-        new = edit(old)
+        new = await edit(old)
         if new.metadata.labels == old.metadata.labels and new.spec == old.spec:
             return old
         if wrong := registry.info(key.kind).validate(new):

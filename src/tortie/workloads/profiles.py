@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from tortie.datastore.store import Store
-from tortie.errors import AlreadyExists, NotFound
+from tortie.errors import AlreadyExists, InvalidDocument, NotFound
 from tortie.resources.profile import PROFILE, ProfileSpec
 from tortie.resources.resource import Resource, ResourceKey
 from tortie.resources.rules import Rule
+from tortie.workloads.labels import OWN_NAME, follow, source_of
 
 TRUST_SECONDS = 60.0
 """How long we believe that a profile which we saw is still there."""
 
 
 class Profiles:
-    """Makes what is missing and remembers for a while what is there."""
+    """Makes what is missing, with the labels of what it stands for, and remembers for a while what is there."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -33,8 +34,10 @@ class Profiles:
             try:
                 await self._store.get(ResourceKey(PROFILE, name))
             except NotFound:
-                with suppress(AlreadyExists):
+                with suppress(AlreadyExists, InvalidDocument):  # labels that nobody may have: without them
                     await self._store.create(allow_all(name))
+                    if (source := source_of(name)) is not None:
+                        await follow(self._store, source)
             self._seen[name] = now + TRUST_SECONDS
         if len(self._seen) > 10_000:
             self._seen = {name: until for name, until in self._seen.items() if until > now}
@@ -42,12 +45,10 @@ class Profiles:
 
 def allow_all(name: str) -> Resource[ProfileSpec]:
     """A profile that lets everything in and out, and gives its endpoints the name of what it stands for."""
-    sort, _, rest = name.partition(".")
+    source = source_of(name)
     labels: dict[str, str] = {}
-    if sort == "kns" and rest:
-        labels["pcns.projectcalico.org/name"] = rest
-    elif sort == "ksa" and "." in rest:
-        labels["pcsa.projectcalico.org/name"] = rest.partition(".")[2]
+    if source is not None:
+        labels[("pcsa." if source.within else "pcns.") + OWN_NAME] = source.name
     allow = (Rule(action="Allow"),)
     spec = ProfileSpec(ingress=allow, egress=allow, labels_to_apply=labels)
     return Resource(key=ResourceKey(PROFILE, name), spec=spec)

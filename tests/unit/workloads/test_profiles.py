@@ -2,9 +2,14 @@ from __future__ import annotations
 
 from tortie.datastore.store import Store
 from tortie.errors import NotFound
+from tortie.resources import registry
+from tortie.resources.namespace import NAMESPACE
 from tortie.resources.profile import PROFILE, ProfileSpec
-from tortie.resources.resource import Resource, ResourceKey
+from tortie.resources.resource import Metadata, Resource, ResourceKey
+from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.workloads.profiles import TRUST_SECONDS, Profiles, allow_all
+
+SHOP, CART = ResourceKey(NAMESPACE, "shop"), ResourceKey(SERVICE_ACCOUNT, "cart", "shop")
 
 
 async def test_what_is_missing_is_made_and_allows_all(store: Store) -> None:
@@ -18,6 +23,23 @@ def test_names_of_the_namespace_and_the_account_are_inherited() -> None:
     assert allow_all("kns.shop").spec.labels_to_apply == {"pcns.projectcalico.org/name": "shop"}
     assert allow_all("ksa.shop.cart.v2").spec.labels_to_apply == {"pcsa.projectcalico.org/name": "cart.v2"}
     assert allow_all("testnet").spec.labels_to_apply == {}
+
+
+async def test_labels_of_the_namespace_and_the_account_are_inherited(store: Store) -> None:
+    for key, labels in ((SHOP, {"team": "a", "kubernetes.io/metadata.name": "shop"}), (CART, {"tier": "b"})):
+        await store.create(
+            Resource(key=key, metadata=Metadata(labels=labels), spec=registry.info(key.kind).spec())
+        )
+    await Profiles(store).ensure(("kns.shop", "ksa.shop.cart"))
+    assert (await store.get(ResourceKey(PROFILE, "kns.shop"))).spec.labels_to_apply == {
+        "pcns.team": "a",
+        "pcns.kubernetes.io/metadata.name": "shop",
+        "pcns.projectcalico.org/name": "shop",
+    }
+    assert (await store.get(ResourceKey(PROFILE, "ksa.shop.cart"))).spec.labels_to_apply == {
+        "pcsa.tier": "b",
+        "pcsa.projectcalico.org/name": "cart",
+    }
 
 
 async def test_what_a_controller_made_stays(store: Store) -> None:
