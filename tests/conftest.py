@@ -28,7 +28,13 @@ RUN = f"tt-{os.getpid()}-"
 """What every name that this process makes begins with."""
 
 _numbers = itertools.count(1)
-_ROOT_FOLDERS = {"kernel": ("netns",), "lab": ("netns",), "runtime": ("netns", "containerd"), "vm": ("qemu",)}
+_ROOT_FOLDERS = {
+    "kernel": ("netns",),
+    "lab": ("netns",),
+    "netpol": ("netns",),
+    "runtime": ("netns", "containerd"),
+    "vm": ("qemu",),
+}
 """What every test in a folder needs, without saying so."""
 
 

@@ -32,7 +32,9 @@ CASES = (
         steps=(
             Step(
                 policies=(
-                    policy("x", "from-updated", POD_A, ingress=[{"from": [namespaces(labels(ns2="updated"))]}]),
+                    policy(
+                        "x", "from-updated", POD_A, ingress=[{"from": [namespaces(labels(ns2="updated"))]}]
+                    ),
                 ),
                 expect={ANY: ("deny * x/a",)},
             ),
@@ -49,7 +51,9 @@ CASES = (
         besides="x/c",
         steps=(
             Step(
-                policies=(policy("x", "from-updated", POD_A, ingress=[{"from": [pods(labels(pod2="updated"))]}]),),
+                policies=(
+                    policy("x", "from-updated", POD_A, ingress=[{"from": [pods(labels(pod2="updated"))]}]),
+                ),
                 expect={ANY: ("deny * x/a",)},
             ),
             Step(

@@ -44,7 +44,8 @@ class Cluster:
     def delete(self, names: Sequence[str]) -> None:
         """Policies by namespace/name."""
         if names:
-            found = [policy(*name.split("/"), EVERYTHING) for name in names]
+            keys = [name.split("/") for name in names]
+            found = [policy(where, name, EVERYTHING) for where, name in keys]
             self._run("delete", "-f", "-", documents=found)
 
     def label(self, what: str, labels: Mapping[str, str | None]) -> None:

@@ -30,7 +30,9 @@ CASES = (
         pods="x/a y/a",
         steps=(
             Step(
-                policies=(policy("x", "to-named-80", POD_A, egress=[{"ports": [port("serve-80-tcp"), DNS]}]),),
+                policies=(
+                    policy("x", "to-named-80", POD_A, egress=[{"ports": [port("serve-80-tcp"), DNS]}]),
+                ),
                 expect={"TCP 80": (), "TCP 81, UDP 80": ("deny x/a *",)},
             ),
         ),
@@ -86,7 +88,9 @@ CASES = (
         steps=(
             Step(
                 policies=(
-                    policy("x", "a-goes-to-y-a", POD_A, egress=[{"ports": [DNS]}, {"to": [pods_of(POD_A, NS_Y)]}]),
+                    policy(
+                        "x", "a-goes-to-y-a", POD_A, egress=[{"ports": [DNS]}, {"to": [pods_of(POD_A, NS_Y)]}]
+                    ),
                     policy("y", "a-takes-x-a", POD_A, ingress=[{"from": [pods_of(POD_A, NS_X)]}]),
                     policy("y", "b-takes-x-a", POD_B, ingress=[{"from": [pods_of(POD_A, NS_X)]}]),
                 ),
@@ -102,7 +106,9 @@ CASES = (
         steps=(
             Step(
                 policies=(
-                    policy("x", "a-goes-to-y-a", POD_A, egress=[{"ports": [DNS]}, {"to": [pods_of(POD_A, NS_Y)]}]),
+                    policy(
+                        "x", "a-goes-to-y-a", POD_A, egress=[{"ports": [DNS]}, {"to": [pods_of(POD_A, NS_Y)]}]
+                    ),
                 ),
                 expect={ANY: ("deny x/a *", "allow x/a y/a")},
             ),
@@ -114,7 +120,11 @@ CASES = (
         pods="x/a y/a y/b",
         steps=(
             Step(
-                policies=(policy("x", "a-goes-to-one-address", POD_A, egress=[{"ports": [DNS]}, {"to": around("y/b")}]),),
+                policies=(
+                    policy(
+                        "x", "a-goes-to-one-address", POD_A, egress=[{"ports": [DNS]}, {"to": around("y/b")}]
+                    ),
+                ),
                 expect={ANY: ("deny x/a *", "allow x/a y/b")},
             ),
         ),

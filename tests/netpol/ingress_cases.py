@@ -62,7 +62,9 @@ CASES = (
             Step(
                 policies=(
                     policy("x", "deny-all", EVERYTHING, ingress=[]),
-                    policy("x", "allow-all-to-a", POD_A, ingress=[{"from": [pods_of(EVERYTHING, EVERYTHING)]}]),
+                    policy(
+                        "x", "allow-all-to-a", POD_A, ingress=[{"from": [pods_of(EVERYTHING, EVERYTHING)]}]
+                    ),
                 ),
                 expect={ANY: ("deny * x/*", "allow * x/a")},
             ),
@@ -74,7 +76,9 @@ CASES = (
         pods="x/a x/b y/a z/a",
         steps=(
             Step(
-                policies=(policy("x", "from-everywhere", POD_A, ingress=[{"from": [namespaces(EVERYTHING)]}]),),
+                policies=(
+                    policy("x", "from-everywhere", POD_A, ingress=[{"from": [namespaces(EVERYTHING)]}]),
+                ),
                 expect={ANY: ()},
             ),
         ),
@@ -107,7 +111,9 @@ CASES = (
         pods="x/a x/b y/a z/a",
         steps=(
             Step(
-                policies=(policy("x", "from-y", POD_A, ingress=[{"from": [namespaces(label_in("ns", "y"))]}]),),
+                policies=(
+                    policy("x", "from-y", POD_A, ingress=[{"from": [namespaces(label_in("ns", "y"))]}]),
+                ),
                 expect={ANY: ("deny * x/a", "allow y/* x/a")},
             ),
         ),
@@ -173,9 +179,7 @@ CASES = (
         besides="y/b",
         steps=(
             Step(
-                policies=(
-                    policy("x", "from-b-or-c", POD_A, ingress=[{"from": [pods(POD_B), pods(POD_C)]}]),
-                ),
+                policies=(policy("x", "from-b-or-c", POD_A, ingress=[{"from": [pods(POD_B), pods(POD_C)]}]),),
                 expect={ANY: ("deny * x/a", "allow x/b x/a", "allow x/c x/a")},
             ),
         ),
@@ -200,7 +204,10 @@ CASES = (
             Step(
                 policies=(
                     policy(
-                        "x", "from-y-to-81", POD_A, ingress=[{"from": [namespaces(NS_Y)], "ports": [port(81)]}]
+                        "x",
+                        "from-y-to-81",
+                        POD_A,
+                        ingress=[{"from": [namespaces(NS_Y)], "ports": [port(81)]}],
                     ),
                 ),
                 expect={"TCP 81": ("deny * x/a", "allow y/* x/a"), "TCP 80, UDP 81": ("deny * x/a",)},
@@ -215,7 +222,10 @@ CASES = (
             Step(
                 policies=(
                     policy(
-                        "x", "from-y-to-81", POD_A, ingress=[{"from": [namespaces(NS_Y)], "ports": [port(81)]}]
+                        "x",
+                        "from-y-to-81",
+                        POD_A,
+                        ingress=[{"from": [namespaces(NS_Y)], "ports": [port(81)]}],
                     ),
                 ),
                 expect={"TCP 81": ("deny * x/a", "allow y/* x/a"), "TCP 80": ("deny * x/a",)},
@@ -223,7 +233,10 @@ CASES = (
             Step(
                 policies=(
                     policy(
-                        "x", "from-y-to-80", POD_A, ingress=[{"from": [namespaces(NS_Y)], "ports": [port(80)]}]
+                        "x",
+                        "from-y-to-80",
+                        POD_A,
+                        ingress=[{"from": [namespaces(NS_Y)], "ports": [port(80)]}],
                     ),
                 ),
                 expect={"TCP 80 81": ("deny * x/a", "allow y/* x/a")},
@@ -289,7 +302,10 @@ CASES = (
             Step(
                 policies=(
                     policy(
-                        "x", "from-y-by-name", POD_A, ingress=[{"from": [namespaces(label_is(METADATA_NAME, "y"))]}]
+                        "x",
+                        "from-y-by-name",
+                        POD_A,
+                        ingress=[{"from": [namespaces(label_is(METADATA_NAME, "y"))]}],
                     ),
                 ),
                 expect={ANY: ("deny * x/a", "allow y/* x/a")},

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from tests.kernel.policy_world import SCTP, Packet
@@ -59,7 +60,7 @@ class Prober:
         self._selector = selectors.DefaultSelector()
         self._servers: list[socket.socket] = []
         for stand in stands.values():
-            self._servers += netns.run(stand.namespace, lambda stand=stand: _listeners(stand))
+            self._servers += netns.run(stand.namespace, partial(_listeners, stand))
         for server in self._servers:
             self._selector.register(server, selectors.EVENT_READ, None)
 
@@ -78,9 +79,7 @@ class Prober:
         try:
             for source, questions in itertools.groupby(sorted(expected), key=lambda each: each.pair.source):
                 stand, batch = self._stands[source], list(questions)
-                made = netns.run(
-                    stand.namespace, lambda stand=stand, batch=batch: self._send(stand, batch, tokens)
-                )
+                made = netns.run(stand.namespace, partial(self._send, stand, batch, tokens))
                 for question, client in made:
                     self._selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE, question)
                     clients.append(client)
