@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tests.lab.lab_command import LabCommand, finish, lab
-from tests.netpol.documents import EVERYTHING, METADATA_NAME, Document, policy, port
+from tests.netpol.documents import EVERYTHING, Document, namespace, policy, port
 from tests.netpol.model import NAMED_PORTS, NODES, Case, Pair, Step, differences
 from tests.netpol.prober import Prober, Question, Stand
 
@@ -125,15 +125,6 @@ def cluster(name: str) -> Iterator[Cluster]:
             yield Cluster(made, prober, addresses)
         finally:
             prober.close()
-
-
-def namespace(name: str) -> Document:
-    """With the labels that Kubernetes and its suite give it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": {"ns": name, METADATA_NAME: name}},
-    }
 
 
 async def _add_pods(made: LabCommand, places: Mapping[str, str]) -> None:

@@ -17,6 +17,15 @@ METADATA_NAME = "kubernetes.io/metadata.name"
 """The label that Kubernetes gives each namespace."""
 
 
+def namespace(name: str) -> Document:
+    """With the labels that Kubernetes and its suite give it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"ns": name, METADATA_NAME: name}},
+    }
+
+
 def policy(
     where: str,
     name: str,
