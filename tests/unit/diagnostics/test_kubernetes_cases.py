@@ -30,7 +30,8 @@ def test_case(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for step in case.steps:
         stored.update({_key(each): each for each in case.documents(step, ADDRESSES)})
         for name in step.gone:
-            del stored["NetworkPolicy", *name.split("/")]
+            within, _, own = name.partition("/")
+            del stored["NetworkPolicy", within, own]
         for what, labels in step.labelled.items():
             kind, _, name = what.partition(" ")
             within, _, own = name.rpartition("/")
