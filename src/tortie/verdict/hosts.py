@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tortie.desired.host_endpoints import HostEndpointRow
 from tortie.desired.policies import AppliedPolicies, Direction
 from tortie.desired.settings import FailsafePort, SettingsRow
+from tortie.verdict.beforehand import is_neighbours_talk, is_tunnel_of_nodes
 from tortie.verdict.engine import Asked, Outcome, Place, evaluate
 from tortie.verdict.packet import Packet
 from tortie.verdict.state import State
@@ -58,8 +59,12 @@ def decide_at_host(
 ) -> Outcome:
     """One HostEndpoint, one direction. What is forwarded and concerns no policy of it is allowed by "host"."""
     row = state.host_endpoints[name]
+    if is_neighbours_talk(packet):
+        return Outcome("allow", "host")
     endpoint = f"HostEndpoint {name}"
     for hook in hooks(row, direction, forwarded=forwarded):
+        if hook.drops and is_tunnel_of_nodes(packet, direction, settings, state):
+            return Outcome("allow", "host")
         if hook.failsafes and is_failsafe(settings, direction, packet, untracked=hook.name == "untracked"):
             if hook.drops:
                 return Outcome("allow", "failsafe")

@@ -12,6 +12,7 @@ from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, MASQUERADE_POOLS
 from tortie.desired.policies import Direction
 from tortie.desired.settings import SettingsRow
 from tortie.net.addresses import Address
+from tortie.verdict.beforehand import is_neighbours_talk, tunnel_of_a_pod
 from tortie.verdict.engine import Asked, Outcome, Place, asking, evaluate
 from tortie.verdict.hosts import decide_at_host, host_endpoint_of
 from tortie.verdict.near_miss import near_miss
@@ -20,6 +21,10 @@ from tortie.verdict.state import State
 from tortie.verdict.steps import UNPOLICED, Decision, Step, Verdict
 
 Asking = Callable[[Packet, State], Asked]
+
+_NEIGHBOURS = (
+    "IPv6 does not work without neighbour discovery and multicast listeners: no policy speaks of these"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +125,21 @@ class Traveller:
         """The HostEndpoints of a node."""
         return self._guards.get(node, [])
 
+    def has_a_say(self, node: str) -> bool:
+        """Whether the node itself bears on its pods' traffic: by HostEndpoints, or settings of its own."""
+        return node in self._guards or node in self._where.settings
+
     def egress(self, source: End, destination: End, packet: Packet) -> Decision:
         """What the source's side says, when the ends are not the same."""
         if source.kind == "outside":
             return UNPOLICED
         leaves = destination.node != source.node or destination.kind == "outside"
         if source.pod is not None:
+            if destination.kind == "node" and not leaves and is_neighbours_talk(packet):
+                return self._by_host(str(source.pod), "allow", _NEIGHBOURS)
+            tunnel = tunnel_of_a_pod(packet, self._settings(source.node))
+            if tunnel and not self._established:
+                return self._by_host(str(source.pod), "deny", tunnel)
             own = self._at_pod(source.pod, "egress", packet)
             if own.verdict == "deny" or not leaves:
                 return own
@@ -141,18 +155,15 @@ class Traveller:
         near = source.kind != "outside" and source.node == destination.node
         if destination.pod is not None:
             if near and source.kind == "node":
-                return Decision(
-                    verdict="allow",
-                    endpoint=str(destination.pod),
-                    decided_by="host",
-                    reason="a node always reaches its own pods",
-                )
+                return self._by_host(str(destination.pod), "allow", "a node always reaches its own pods")
             if near:
                 return self._at_pod(destination.pod, "ingress", packet)
             there = self._at_host(destination.node, "ingress", packet, forwarded=True)
             if there.verdict == "deny":
                 return there
             return _before(there, self._at_pod(destination.pod, "ingress", packet))
+        if near and is_neighbours_talk(packet):
+            return self._by_host(str(destination), "allow", _NEIGHBOURS)
         if near:
             return self._to_own_host(destination.node)
         return self._at_host(
@@ -215,12 +226,11 @@ class Traveller:
             return Decision(verdict="allow", endpoint=f"node {node}", decided_by="established")
         action = self._settings(node).endpoint_to_host_action
         left = "; with Return the node's other rules have the last word" if action == "Return" else ""
-        return Decision(
-            verdict="deny" if action == "Drop" else "allow",
-            endpoint=f"node {node}",
-            decided_by="host",
-            reason=f"a pod's traffic to its own node: defaultEndpointToHostAction is {action}{left}",
-        )
+        reason = f"a pod's traffic to its own node: defaultEndpointToHostAction is {action}{left}"
+        return self._by_host(f"node {node}", "deny" if action == "Drop" else "allow", reason)
+
+    def _by_host(self, endpoint: str, verdict: Verdict, reason: str) -> Decision:
+        return Decision(verdict=verdict, endpoint=endpoint, decided_by="host", reason=reason)
 
     def _settings(self, node: str) -> SettingsRow:
         return self._where.settings.get(node) or self._state.settings

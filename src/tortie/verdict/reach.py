@@ -106,7 +106,7 @@ class Reach:
         applied = [self._applied(end, direction) for end in self._ends]
         by_id = {id(each): each for each in applied}
         for index, (end, each) in enumerate(zip(self._ends, applied, strict=True)):
-            key = (id(each), end.node if self._traveller.guards(end.node) else "")
+            key = (id(each), end.node if self._traveller.has_a_say(end.node) else "")
             found[key] = found.get(key, 0) | 1 << index
         for (number, node), members in found.items():
             yield (by_id[number], node), members

@@ -34,7 +34,7 @@ CLIENT, SERVER = EndpointKey("shop", "client"), EndpointKey("shop", "server")
 ALLOW, DENY, PASS, LOG = (RuleRow(action=action) for action in ("Allow", "Deny", "Pass", "Log"))
 
 
-def packet(source: Address = A, destination: Address = B, port: int = 80, **others: Any) -> Packet:
+def packet(source: Address = A, destination: Address = B, port: int | None = 80, **others: Any) -> Packet:
     values: dict[str, Any] = {"protocol": TCP, "source_port": 40000, "destination_port": port, **others}
     return Packet(source, destination, **values)
 

@@ -210,3 +210,30 @@ def test_established_connections_go_on() -> None:
     found = journey(packet(), client=SHUT, server=SHUT, established=True)
     assert ends(found) == ("allow", ("allow", "established"), ("allow", "established"))
     assert journey(packet(A, ONE), established=True).verdict == "allow"
+
+
+def test_a_pods_own_tunnels_are_dropped_whatever_policy_says() -> None:
+    vxlan, ipip = packet(port=4789, protocol=UDP), packet(protocol=4, port=None, source_port=None)
+    for tunnel in (vxlan, ipip):
+        assert ends(journey(tunnel)) == ("deny", ("deny", "host"), BY_PROFILE)
+        allowed = SettingsRow(vxlan_from_workloads=True, ipip_from_workloads=True)
+        assert journey(tunnel, settings=allowed).verdict == "allow"
+        assert journey(tunnel, established=True).verdict == "allow"
+    assert journey(packet(port=4790, protocol=UDP)).verdict == "allow"
+
+
+def test_nodes_tunnels_pass_a_host_endpoint() -> None:
+    guarded = HostEndpointRow(interface="eth0", ingress=SHUT)
+    vxlan = packet(ONE, TWO, 4789, protocol=UDP)
+    hosts = {"all-hosts": [str(ONE.prefix), str(TWO.prefix)]}
+    assert ends(journey(vxlan, two=guarded, sets=hosts))[2] == ("allow", "host")
+    assert ends(journey(vxlan._replace(source=WORLD), two=guarded, sets=hosts))[2] == ("deny", "rule")
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [(135, "allow"), (128, "deny"), (137, "deny")])
+def test_neighbours_talk_to_the_node_unasked(kind: int, verdict: str) -> None:
+    six, host = Address.parse("fd00::1"), Address.parse("fd01::1")
+    rows = state(policies=POLICIES, endpoints={CLIENT: endpoint(six, egress=SHUT, ingress=SHUT)})
+    where = Whereabouts(pods={CLIENT: "one"}, nodes={"one": (host,)})
+    asked = Packet(six, host, 58, icmp_type=kind, icmp_code=0)
+    assert Traveller(rows, where).journey(asked).verdict == verdict
