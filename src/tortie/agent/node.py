@@ -159,6 +159,7 @@ class Node:
         plane = self._dataplane
         self._metrics.kernel_writes.set_function(lambda: plane.kernel_writes)
         self._metrics.flows_forgotten.set_function(lambda: plane.flows_flushed)
+        self._metrics.flows_cut.set_function(lambda: plane.flows_cut)
         self._counts = PolicyCounts(plane.policy_counts, self._metrics.policies, self._health)
         self._operations.policy_counts = self._counts
         self._operations.dataplane_problems = self._dataplane_problems

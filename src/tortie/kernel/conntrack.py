@@ -21,6 +21,7 @@ _NEW, _GET, _DELETE, _STATISTICS = 0x100, 0x101, 0x102, 0x105
 _ORIGINAL, _REPLY, _MARK, _ID, _ZONE, _FILTER = 1, 2, 8, 12, 18, 25
 _IP, _PROTO = 1, 2
 _FAMILY = {4: 2, 6: 10}
+_VERSION = {family: version for version, family in _FAMILY.items()}
 _BY_SOURCE, _BY_DESTINATION = 1, 2
 _FEW_FLOWS = 6_000
 _FEW_ADDRESSES = 2
@@ -53,6 +54,16 @@ class ConntrackSocket:
         bodies = self._dump(version, b"") if address is None else self._of_addresses(version, {address})
         return [_decode(body, version) for body in bodies]
 
+    def flows_of(self, addresses: Collection[Address]) -> list[Flow]:
+        """Every flow that bears one of these addresses in any place."""
+        if not addresses or not self.count():
+            return []
+        return [
+            _decode(body, version)
+            for version in sorted({address.version for address in addresses})
+            for body in self._of_addresses(version, {each for each in addresses if each.version == version})
+        ]
+
     def flush(self, addresses: Collection[Address]) -> int:
         """Forget every flow that bears one of these addresses, in either direction, before or after translation.
 
@@ -66,6 +77,10 @@ class ConntrackSocket:
             for body in self._of_addresses(version, {each for each in addresses if each.version == version})
         ]
         return self._delete(bodies)
+
+    def delete(self, flows: Iterable[Flow]) -> int:
+        """Forget these flows; returns how many were still there."""
+        return self._send_deletes([(flow.original.source.version, flow.handle) for flow in flows])
 
     def _of_addresses(self, version: int, addresses: Collection[Address]) -> list[bytes]:
         """Every flow that bears one of these, once."""
@@ -92,7 +107,13 @@ class ConntrackSocket:
             yield message.body
 
     def _delete(self, bodies: Sequence[bytes]) -> int:
-        requests = [nl.Request(_DELETE, 0, body[:4] + _handle(body), "delete a flow") for body in bodies]
+        return self._send_deletes([(_VERSION[body[0]], _handle(body)) for body in bodies])
+
+    def _send_deletes(self, handles: Sequence[tuple[int, bytes]]) -> int:
+        requests = [
+            nl.Request(_DELETE, 0, struct.pack("=BBH", _FAMILY[version], 0, 0) + handle, "delete a flow")
+            for version, handle in handles
+        ]
         failed = self.netlink.batch(requests)
         for error in failed.values():
             if error.errno != errno.ENOENT:

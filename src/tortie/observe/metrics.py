@@ -97,6 +97,9 @@ class Metrics:
             "tortie_conntrack_flows_forgotten",
             "Flows that were removed since their address left, since the start.",
         )
+        self.flows_cut = gauge(
+            "tortie_conntrack_flows_cut", "Running flows that a new deny has cut, since the start."
+        )
         self.refreshes = counter(
             "tortie_dataplane_refreshes", "Times that the kernel was read anew.", ("why",)
         )

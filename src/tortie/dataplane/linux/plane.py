@@ -14,6 +14,7 @@ from tortie.dataplane.linux.drivers.nft import NftDriver
 from tortie.dataplane.linux.drivers.node import NodeDriver
 from tortie.dataplane.linux.drivers.routes import RouteDriver
 from tortie.dataplane.linux.drivers.thread import KernelThread
+from tortie.dataplane.linux.established import LiveState, denied_flows
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
 from tortie.dataplane.linux.managers.groups import GroupManager
@@ -26,7 +27,11 @@ from tortie.dataplane.linux.managers.routes import RouteManager
 from tortie.dataplane.linux.policy_counts import policy_counts, snapshot
 from tortie.dataplane.linux.sockets import KernelSockets
 from tortie.dataplane.reconciler import Reconciler, Stage
+from tortie.desired.endpoints import ENDPOINTS, EndpointRow
 from tortie.desired.host_endpoints import HOST_ENDPOINTS
+from tortie.desired.ipsets import MEMBERS
+from tortie.desired.policies import POLICIES, PROFILES
+from tortie.desired.settings import SETTINGS
 from tortie.desired.table import DesiredKey, Flush, Problem
 from tortie.errors import KernelError, TortieError
 from tortie.host.nft import NftKey, NftValue
@@ -45,6 +50,7 @@ RULES_POLL_SECONDS = 5.0
 SWEEP_SECONDS = 0.05
 """Flows of addresses that left are forgotten so soon after, for all of them at once: a look at conntrack takes the kernel
 10 ms however few they are. An address that comes back does not come before that."""
+_OF_POLICY = (SETTINGS, MEMBERS, PROFILES, POLICIES, ENDPOINTS)
 _INLINE_ROWS = 50
 """More changed rows than this are converted and compared off the event loop."""
 
@@ -72,6 +78,9 @@ class LinuxDataplane:
         self._lock = asyncio.Lock()
         self._generation = 0
         self._in_sync = False
+        self._policy_changed = False
+        self.flows_cut = 0
+        """Flows that a new deny has cut since the start."""
         self._rows: dict[DesiredKey, None] = {}
         self._kernel: KernelSockets | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -91,7 +100,8 @@ class LinuxDataplane:
         ipsets = IPSetManager(nft)
         policies = self._policies = PolicyManager(nft, ipsets)
         groups = GroupManager(nft, policies)
-        dispatch = DispatchManager(nft, frame, groups)
+        self._ipsets = ipsets
+        dispatch = self._dispatch = DispatchManager(nft, frame, groups)
         self._hosts = HostEndpointManager(nft, groups)
         self._nft_managers: tuple[Manager, ...] = (frame, ipsets, dispatch, self._hosts, groups, policies)
         self._node_manager = NodeManager(self._node_tracker)
@@ -218,6 +228,9 @@ class LinuxDataplane:
 
     def _take(self, flush: Flush) -> None:
         self._generation = flush.generation
+        self._policy_changed = self._policy_changed or any(
+            delta.table in _OF_POLICY for delta in flush.deltas
+        )
         for delta in flush.deltas:
             for stage in self._stages:
                 for manager in stage.managers:
@@ -257,6 +270,8 @@ class LinuxDataplane:
                 await self._read(stage)
                 stage.reconciler.begin()
                 await stage.reconciler.apply()
+        if self._policy_changed:
+            await self._guarded("established", self._cut_flows)
         self._sweep_soon(SWEEP_SECONDS)
         failed: dict[DesiredKey, TortieError] = {}
         for stage in reversed(self._stages):
@@ -355,6 +370,25 @@ class LinuxDataplane:
             self._trouble[what] = error
         else:
             self._trouble.pop(what, None)
+
+    # Flows that a new deny cuts
+
+    async def _cut_flows(self) -> None:
+        kernel, endpoints = self._kernel, list(self._dispatch.cutting.values())
+        if kernel is None or not endpoints:
+            self._policy_changed = False
+            return
+        self.flows_cut += await self._thread.run(lambda: self._cut(kernel, endpoints))
+        self._policy_changed = False
+
+    def _cut(self, kernel: KernelSockets, endpoints: list[EndpointRow]) -> int:
+        flows = kernel.flows.flows_of({address for row in endpoints for address in row.addresses})
+        if not flows:
+            return 0
+        own = {address for carried in kernel.addresses().values() for address in carried}
+        state = LiveState(self._policies, self._ipsets)
+        everything = self._route_manager.settings.applies_to_established
+        return kernel.flows.delete(denied_flows(flows, endpoints, own, state, everything=everything))
 
     # Flows of addresses that left
 

@@ -16,13 +16,16 @@ from tortie.net.addresses import Address
 
 @dataclass(frozen=True, eq=False)
 class KernelSockets:
-    """One of each kind for the thread; ``rules_watch`` is for the event loop, ``counters`` for the second thread."""
+    """One of each kind for the thread; ``rules_watch`` is for the event loop, ``counters`` for the second thread.
+
+    ``conntrack`` is shared by both threads under a lock of the route driver, ``flows`` is the first one's own."""
 
     routes: RouteSocket
     nft: NftSocket
     rules_watch: NftSocket
     counters: NftSocket
     conntrack: ConntrackSocket
+    flows: ConntrackSocket
     monitor: RouteMonitor
 
     @staticmethod
@@ -33,7 +36,9 @@ class KernelSockets:
             nft.generation()
             monitor = RouteMonitor(addresses=True)
             watch, counters = NftSocket(table=names.TABLE), NftSocket(table=names.TABLE)
-            return KernelSockets(RouteSocket(), nft, watch, counters, ConntrackSocket(), monitor)
+            return KernelSockets(
+                RouteSocket(), nft, watch, counters, ConntrackSocket(), ConntrackSocket(), monitor
+            )
         except KernelError as error:
             if error.errno in (errno.EPERM, errno.EACCES):
                 raise DataplaneUnsupported(
@@ -56,5 +61,13 @@ class KernelSockets:
         return {name: frozenset(carried) for name, carried in found.items()}
 
     def close(self) -> None:
-        for socket in (self.routes, self.nft, self.rules_watch, self.counters, self.conntrack, self.monitor):
+        for socket in (
+            self.routes,
+            self.nft,
+            self.rules_watch,
+            self.counters,
+            self.conntrack,
+            self.flows,
+            self.monitor,
+        ):
             socket.close()

@@ -12,6 +12,7 @@ from tortie.dataplane.linux.managers.groups import GroupManager
 from tortie.dataplane.linux.rules.elements import of_endpoint
 from tortie.dataplane.linux.rules.groups import WORKLOAD
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.policies import POLICIES, PolicyKey, PolicyRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
@@ -30,6 +31,8 @@ class DispatchManager:
         self._rows: dict[EndpointKey, EndpointRow] = {}
         self._dirty: dict[EndpointKey, None] = {}
         self._allow_sources = False
+        self._cut_all = False
+        self._cutting: set[PolicyKey] = set()
         self._frame = frame
         self._claims: Claims[EndpointKey, NftKey, NftValue] = Claims(ENDPOINTS.name, tracker)
 
@@ -40,8 +43,18 @@ class DispatchManager:
                 self._dirty[key] = None
             self._rows.update(delta.put)
             self._dirty.update(dict.fromkeys(delta.put))
+        elif delta.table == POLICIES:
+            put: Mapping[PolicyKey, PolicyRow] = delta.put
+            cutting = {key for key, row in put.items() if row.applies_to_established}
+            before = len(self._cutting), self._cutting & (put.keys() | delta.gone)
+            self._cutting = (self._cutting - put.keys() - delta.gone) | cutting
+            if before != (len(self._cutting), cutting):
+                self._dirty.update(dict.fromkeys(self._rows))
         elif delta.table == SETTINGS:
             settings: SettingsRow = delta.put.get(NODE) or SettingsRow()
+            if settings.applies_to_established != self._cut_all:
+                self._cut_all = settings.applies_to_established
+                self._dirty.update(dict.fromkeys(self._rows))
             allow = settings.source_spoofing == "Any"
             if allow != self._allow_sources:
                 self._allow_sources = allow
@@ -59,13 +72,32 @@ class DispatchManager:
         if row is None:
             self._claims.set(key, {})
         else:
-            egress = self._groups.join(WORKLOAD["egress"], row.egress)
-            ingress = self._groups.join(WORKLOAD["ingress"], row.ingress)
+            cuts = self._cuts(row)
+            egress = self._groups.join(WORKLOAD["egress"]._replace(cuts=cuts), row.egress)
+            ingress = self._groups.join(WORKLOAD["ingress"]._replace(cuts=cuts), row.ingress)
             self._joined[key] = egress, ingress
             wanted = of_endpoint(row, egress=egress, ingress=ingress, allow_sources=self._allow_sources)
             self._claims.set(key, wanted)
         for name in left:
             self._groups.leave(name)
+
+    def _cuts(self, row: EndpointRow) -> bool:
+        """Whether a new deny cuts connections of this one that run."""
+        if self._cut_all or not self._cutting:
+            return self._cut_all
+        return any(
+            policy in self._cutting
+            for applied in (row.ingress, row.egress)
+            for tier in applied.tiers
+            for policy in tier.policies
+        )
+
+    @property
+    def cutting(self) -> dict[EndpointKey, EndpointRow]:
+        """The endpoints whose connections a new deny cuts."""
+        if not self._cut_all and not self._cutting:
+            return {}
+        return {key: row for key, row in self._rows.items() if self._cuts(row)}
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
         if not failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from tortie.desired.ipsets import IPSETS, MEMBERS, IPSetRow, Member
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
 from tortie.host.nft import FAMILIES, ElementKey, Family, NftKey, NftValue, SetKey
+from tortie.net.addresses import Address
 
 
 @dataclass
@@ -20,8 +22,8 @@ class _Half:
     """One set in one family: how it stands, and what of it the tracker was told."""
 
     members: set[Member] = field(default_factory=set[Member])
-    nets: int = 0
-    """Members that are no single address: while there are any the set holds intervals."""
+    nets: Counter[int] = field(default_factory=Counter[int])
+    """How many members are no single address, by their length: while there are any the set holds intervals."""
     kind: SetKind | None = None
     """None: it stands nowhere."""
     intervals: dict[NftKey, NftValue] = field(default_factory=dict[NftKey, NftValue])
@@ -46,6 +48,21 @@ class IPSetManager:
         """Under which name the kernel has it, after `settle`."""
         half = self._halves.get((family, ipset))
         return _name(ipset, (half.kind if half else None) or "")
+
+    def holds(self, ipset: str, address: Address) -> bool:
+        """Whether the address is in a set of prefixes."""
+        half = self._halves.get((FAMILY_OF[address.version], ipset))
+        if half is None:
+            return False
+        single = address.prefix
+        return Member(ipset, single) in half.members or any(
+            Member(ipset, single.supernet(length)) in half.members for length in half.nets
+        )
+
+    def holds_port(self, ipset: str, address: Address, protocol: int, port: int) -> bool:
+        """Whether the three are in a set of ports."""
+        half = self._halves.get((FAMILY_OF[address.version], ipset))
+        return half is not None and Member(ipset, address.prefix, protocol, port) in half.members
 
     def take_renamed(self) -> set[str]:
         """The sets that changed their names since the last call."""
@@ -74,7 +91,10 @@ class IPSetManager:
         else:
             half.members.discard(member)
         if not member.prefix.is_single:
-            half.nets += 1 if there else -1
+            length = member.prefix.length
+            half.nets[length] += 1 if there else -1
+            if not half.nets[length]:
+                del half.nets[length]
         half.changed[member] = None
         self._dirty[member.ipset] = None
 

@@ -84,6 +84,11 @@ class PolicyManager:
         """What stands for each part in use."""
         return self._rendered
 
+    @property
+    def rows(self) -> Mapping[PolicyKey | str, PolicyRow | ProfileRow]:
+        """Of policies by their keys, of profiles by their names."""
+        return self._rows
+
     def row(self, subject: PolicyKey | str) -> PolicyRow | ProfileRow | None:
         return self._rows.get(subject)
 

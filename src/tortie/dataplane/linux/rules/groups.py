@@ -19,11 +19,16 @@ from tortie.host.nft import (
     RETURN,
     Chain,
     ChainKey,
+    Compare,
     CountBy,
+    Counter,
     CounterKey,
+    Mask,
     NamedCounter,
     NftKey,
     NftValue,
+    Payload,
+    Reject,
     Rule,
     Verdict,
 )
@@ -32,12 +37,17 @@ End = Literal["deny", "return"]
 
 
 class Kind(NamedTuple):
-    """How a group is walked. ``end``: what becomes of a packet on which nobody decided; ``tier_ends``: whether a tier denies."""
+    """How a group is walked. ``end``: what becomes of a packet on which nobody decided; ``tier_ends``: whether a tier denies.
+
+    ``cuts``: a packet in the midst of a TCP connection that conntrack does not know is no new connection (it would take
+    up one that was cut), and is answered with a reset.
+    """
 
     place: Place
     direction: Direction
     end: End
     tier_ends: bool = True
+    cuts: bool = False
 
     @property
     def prefix(self) -> str:
@@ -59,6 +69,13 @@ UNTRACKED: dict[Direction, Kind] = {
 }
 PRE_DNAT = Kind("pre-dnat", "ingress", "return", tier_ends=False)
 
+_FLAGS_OFFSET, _FIN_SYN_RST_ACK, _SYN = 13, b"\x17", b"\x02"
+_IN_THE_MIDST = (
+    m.protocol(6),
+    (Payload("transport", _FLAGS_OFFSET, 1), Mask(_FIN_SYN_RST_ACK, b"\0"), Compare("neq", _SYN)),
+)
+_CUT = "in the midst of a connection that was cut"
+
 Passes = Callable[[Part], bool]
 
 
@@ -68,6 +85,7 @@ def group_name(kind: Kind, applied: AppliedPolicies) -> str:
 
 
 def tier_name(kind: Kind, tier: TierRow) -> str:
+    """The chain's name: the same whether the group cuts or not."""
     return names.bounded(f"{kind.prefix}/tier/{tier.name}/{names.digest((kind.tier_ends, tier))}")
 
 
@@ -88,7 +106,10 @@ def tier_parts(kind: Kind, tier: TierRow) -> Iterator[Part]:
 def of_group(kind: Kind, applied: AppliedPolicies, settings: SettingsRow) -> dict[NftKey, NftValue]:
     """The group's chain, and the end that it goes to."""
     found: dict[NftKey, NftValue] = {}
-    rules: list[Rule] = [m.rule(Verdict("jump", tier_name(kind, tier))) for tier in applied.tiers]
+    rules: list[Rule] = (
+        [m.rule(*_IN_THE_MIDST, Counter(), Reject("tcp-reset"), comment=_CUT)] if kind.cuts else []
+    )
+    rules += (m.rule(Verdict("jump", tier_name(kind, tier))) for tier in applied.tiers)
     if kind.end == "deny":
         rules += (
             m.rule(Verdict("jump", Part(profile, kind.direction, kind.place).chain))
