@@ -155,7 +155,7 @@ def indexes(bits: Bits) -> list[int]:
     return [index for index, digit in enumerate(bin(bits)[:1:-1]) if digit == "1"]
 
 
-def names(pods: Sequence[Pod], bits: Bits, most: int = 4) -> str:
+def names(pods: Sequence[Pod], bits: Bits, most: int = 8) -> str:
     """Some of them, and how many more."""
     found = indexes(bits)
     shown = ", ".join(pods[index].name for index in found[:most])

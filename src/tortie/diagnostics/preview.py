@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from tortie.desired.policies import DIRECTIONS, AppliedPolicies, PolicyKey, RuleRow
 from tortie.diagnostics.cluster import Cluster, Pod
@@ -31,6 +31,10 @@ class PortClass:
         if first is None or self.last in (None, first):
             return self.port.shown if self.port.type is None else f"type {self.port.type}"
         return f"{first}-{self.last}"
+
+    def __str__(self) -> str:
+        protocol = self.port.protocol_name
+        return protocol if self.shown is None else f"{self.shown}/{protocol}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,16 +221,24 @@ def as_text(found: Preview) -> Iterator[str]:
     """For people: sources that change alike together."""
     if not found.changes:
         yield "no pair of pods gets another verdict\n"
-    for change in found.changes:
-        protocol = change.ports.port.protocol_name
-        shown = change.ports.shown
-        yield f"{protocol if shown is None else f'{shown}/{protocol}'}\n"
-        for rows, words in ((change.lost, "allow becomes deny"), (change.won, "deny becomes allow")):
-            alike: dict[Bits, Bits] = {}
-            for index, row in enumerate(rows):
-                if row:
-                    alike[row] = alike.get(row, 0) | 1 << index
-            for destinations, sources in alike.items():
+    for (lost, won), changes in groupby(found.changes, key=lambda change: (change.lost, change.won)):
+        yield f"{', '.join(str(change.ports) for change in changes)}\n"
+        for rows, words in ((lost, "allow becomes deny"), (won, "deny becomes allow")):
+            for sources, destinations in _alike(rows):
                 yield f"  {words}: from {names(found.pods, sources)} to {names(found.pods, destinations)}\n"
     for note in found.notes:
         yield f"note: {note}\n"
+
+
+def _alike(rows: Sequence[Bits]) -> Iterator[tuple[Bits, Bits]]:
+    """Sources with the same destinations; also those that differ in nothing but themselves, as a pod always reaches itself."""
+    by_row: dict[Bits, Bits] = {}
+    for index, row in enumerate(rows):
+        if row:
+            by_row[row] = by_row.get(row, 0) | 1 << index
+    merged: dict[Bits, Bits] = {}
+    for row, sources in by_row.items():
+        whole = row | sources if sources.bit_count() == 1 else row
+        merged[whole] = merged.get(whole, 0) | sources
+    for row, sources in merged.items():
+        yield sources, row & ~sources if sources.bit_count() == 1 else row

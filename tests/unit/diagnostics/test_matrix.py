@@ -127,4 +127,7 @@ def test_new_pods_are_told_and_not_compared() -> None:
     found = previews.preview(build(below), build(overlay(below, read(new, "new.yaml"))))
     assert found.notes == ("1 pod is new, and not compared",)
     lines = "".join(previews.as_text(previews.preview(cluster(), cluster(WEB_FROM_CLIENTS))))
-    assert "1-65535/udp\n  allow becomes deny: from other/stranger, shop/client to shop/web" in lines
+    assert (
+        "1-65535/udp, 1-65535/sctp, icmp\n  allow becomes deny: from other/stranger, shop/client to shop/web"
+        in lines
+    )
