@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 
-SUBJECTS = ("cni", "ipam", "calc", "dataplane", "startup", "throughput", "idle", "verdict")
+SUBJECTS = ("cni", "ipam", "calc", "dataplane", "policy", "startup", "throughput", "idle", "verdict")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

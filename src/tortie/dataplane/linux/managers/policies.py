@@ -96,7 +96,8 @@ class PolicyManager:
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
         if delta.table in (POLICIES, PROFILES):
-            before = {part: self.may_pass(part) for part in self._parts(delta.put, delta.gone)}
+            changed = [key for key, row in delta.put.items() if self._rows.get(key) != row]
+            before = {part: self.may_pass(part) for part in self._parts(changed, delta.gone)}
             for subject in delta.gone:
                 self._rows.pop(subject, None)
             self._rows.update(delta.put)
