@@ -9,11 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.dataplane_world import POOL_V4, POOL_V6, World, applied, default_ipsets, started
+from tests.kernel.policy_world import ipset, port_set
 from tortie.dataplane.linux.drivers.nft import NftDriver
 from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.chains import frame
+from tortie.desired.host_endpoints import HostEndpointRow
+from tortie.desired.policies import (
+    AppliedPolicies,
+    EntityMatch,
+    ICMPMatch,
+    PolicyKey,
+    PolicyRow,
+    PortRange,
+    RuleRow,
+    TierRow,
+)
 from tortie.desired.settings import SettingsRow
+from tortie.desired.table import Delta
 from tortie.host.nft import (
     ACCEPT,
     DROP,
@@ -248,3 +261,52 @@ async def test_a_hundred_thousand_elements(driver: NftDriver, socket: NftSocket)
     assert batches == 1, "one batch, however large"
     assert not (await driver.apply({}, frozenset(list(addresses)[:1]))).failed
     assert len([key for key in await driver.read() if isinstance(key, ElementKey)]) == 99_999
+
+
+async def test_nft_shows_policies_as_they_are_named(netns: Callable[[], str]) -> None:
+    """The golden file of policy: every sort of rule, group, tier and set as an operator sees them."""
+    world = World(netns)
+    plane = await started(world)
+    pod = world.pod(1)
+    web, staged = (
+        PolicyKey("NetworkPolicy", "shop", "web"),
+        PolicyKey("StagedGlobalNetworkPolicy", "", "next"),
+    )
+    client = EntityMatch(sets=("s:client",), not_sets=("s:bad",), not_nets=(Prefix.parse("10.9.0.0/16"),))
+    port = EntityMatch(ports=(PortRange(80, 80), PortRange(8000, 8999)), named_ports=("n:http",))
+    policies = {
+        web: PolicyRow(
+            tier="platform",
+            ingress=(
+                RuleRow(action="Allow", protocol=6, source=client, destination=port),
+                RuleRow(action="Log", protocol=1, icmp=ICMPMatch(8, 0), index=1),
+                RuleRow(action="Pass", ip_version=4, not_protocol=17, index=2),
+                RuleRow(action="Deny", source=EntityMatch(nets=(POOL_V4, POOL_V6)), index=3),
+            ),
+        ),
+        staged: PolicyRow(tier="default", staged=True, ingress=(RuleRow(action="Deny"),)),
+    }
+    tiers = (
+        TierRow(name="platform", default_action="Pass", policies=(web,)),
+        TierRow(name="default", default_action="Deny", policies=(staged,)),
+    )
+    sets = [
+        *ipset("s:client", pod.v4, pod.v6),
+        *ipset("s:bad", "10.8.0.0/16", "10.8.3.0/24"),
+        *port_set("n:http", (pod.v4, 6, 8080)),
+    ]
+    merged = [Delta(sets[0].table, {**sets[0].put, **sets[2].put, **sets[4].put})]
+    merged.append(Delta(sets[1].table, {**sets[1].put, **sets[3].put, **sets[5].put}))
+    ingress = {pod.key: pod.row(ingress=AppliedPolicies(tiers=tiers, profiles=("kns.default",)))}
+    hosts = {
+        "eth0": HostEndpointRow(interface="eth0", untracked_ingress=AppliedPolicies(tiers=tiers[:1])),
+        "rest": HostEndpointRow(interface="*"),
+    }
+    flush = world.flush(pod, endpoints=ingress, policies=policies, sets=merged, hosts=hosts)
+    await applied(plane, flush)
+    shown = re.sub(
+        r"packets \d+ bytes \d+", "packets 0 bytes 0", world.run("nft", "list", "table", "ip", "tortie")
+    )
+    await plane.close()
+    world.close()
+    assert shown == (GOLDEN / "policy.nft").read_text()
