@@ -9,7 +9,8 @@ from typing import Any
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.rules import names
-from tortie.dataplane.linux.rules.elements import FAMILY_OF, SetKind, ipset_spec, of_ipset, of_member
+from tortie.dataplane.linux.rules.elements import FAMILY_OF, SetKind, ipset_spec, of_interval, of_member
+from tortie.dataplane.linux.rules.intervals import Interval, Intervals
 from tortie.desired.ipsets import IPSETS, MEMBERS, IPSetRow, Member
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
@@ -26,13 +27,13 @@ class _Half:
     """How many members are no single address, by their length: while there are any the set holds intervals."""
     kind: SetKind | None = None
     """None: it stands nowhere."""
-    intervals: dict[NftKey, NftValue] = field(default_factory=dict[NftKey, NftValue])
+    intervals: Intervals = field(default_factory=Intervals)
     changed: dict[Member, None] = field(default_factory=dict[Member, None])
 
 
 class IPSetManager:
     """A set a row and family. One member more or less is one element more or less, however many there are; in a set of
-    intervals the kernel itself needs time for all of them, and so do we.
+    intervals it is those around it.
 
     The frame owns the sets that it refers to; those always hold intervals.
     """
@@ -122,8 +123,7 @@ class IPSetManager:
             return
         name = _name(ipset, kind)
         if kind == "nets":
-            if half.changed:
-                self._set_intervals(half, of_ipset(family, name, (member.prefix for member in half.members)))
+            self._change_intervals(family, name, half)
         else:
             for member in half.changed:
                 element = of_member(family, name, member)
@@ -133,12 +133,15 @@ class IPSetManager:
                     self._tracker.unwant(element)
         half.changed.clear()
 
-    def _set_intervals(self, half: _Half, wanted: dict[NftKey, NftValue]) -> None:
-        for key in half.intervals.keys() - wanted.keys():
-            self._tracker.unwant(key)
-        for key in wanted.keys() - half.intervals.keys():
-            self._tracker.want(key, None)
-        half.intervals = wanted
+    def _change_intervals(self, family: Family, name: str, half: _Half) -> None:
+        there = {True: set[Interval](), False: set[Interval]()}
+        for member in half.changed:
+            there[member in half.members].add((member.prefix.value, member.prefix.last))
+        gone, new = half.intervals.change(there[True], there[False])
+        for interval in gone:
+            self._tracker.unwant(of_interval(family, name, interval))
+        for interval in new:
+            self._tracker.want(of_interval(family, name, interval), None)
 
     def _withdraw(self, family: Family, ipset: str, half: _Half) -> None:
         """Nothing of it shall stand as it does."""
@@ -146,7 +149,9 @@ class IPSetManager:
             return
         name = _name(ipset, half.kind)
         if half.kind == "nets":
-            self._set_intervals(half, {})
+            for interval in half.intervals.merged:
+                self._tracker.unwant(of_interval(family, name, interval))
+            half.intervals = Intervals()
         else:
             for member in half.members | half.changed.keys():
                 self._tracker.unwant(of_member(family, name, member))

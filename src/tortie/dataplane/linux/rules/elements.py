@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules import intervals, names
+from tortie.dataplane.linux.rules.intervals import Interval
 from tortie.desired.endpoints import EndpointRow
 from tortie.desired.ipsets import Member
 from tortie.host.nft import (
@@ -57,24 +58,15 @@ def of_endpoint(
     return found
 
 
-def of_ipset(family: Family, name: str, members: Iterable[Prefix]) -> dict[NftKey, NftValue]:
-    """The members of one IP version as intervals that do not touch."""
+def merged(prefixes: Iterable[Prefix]) -> list[Interval]:
+    """The same addresses as few intervals, in order; overlapping and adjacent ones become one."""
+    return intervals.merged((prefix.value, prefix.last) for prefix in prefixes)
+
+
+def of_interval(family: Family, name: str, interval: Interval) -> ElementKey:
+    """The element of a set of intervals."""
     version = VERSION_OF[family]
-    intervals = merged(member for member in members if member.version == version)
-    return {
-        ElementKey(family, name, packed(version, low), packed(version, high)): None for low, high in intervals
-    }
-
-
-def merged(prefixes: Iterable[Prefix]) -> list[tuple[int, int]]:
-    """The same addresses as few intervals (first, last), in order; overlapping and adjacent ones become one."""
-    found: list[tuple[int, int]] = []
-    for low, high in sorted((prefix.value, prefix.last) for prefix in prefixes):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return found
+    return ElementKey(family, name, packed(version, interval[0]), packed(version, interval[1]))
 
 
 def of_member(family: Family, name: str, member: Member) -> ElementKey:
