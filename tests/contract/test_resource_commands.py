@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from tests.contract.commands import Commands
 from tests.contract.datastore_servers import EtcdServer, etcdctl
-from tortie.cli.main import run
-from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
 from tortie.resources import codec, registry
 from tortie.resources.allocation_block import AllocationBlockSpec, BlockAttribute, block_key
@@ -59,53 +57,6 @@ ENDPOINT = """
 def etcd() -> Iterator[EtcdServer]:
     with EtcdServer() as server:
         yield server
-
-
-class Ended:
-    """What a command printed and returned."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [line.split() for line in self.out.splitlines()]
-
-
-class Commands:
-    """Runs commands against one empty datastore, and looks into it behind their back."""
-
-    def __init__(self, url: str, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.url, self.directory, self.capture = url, directory, capture
-
-    def __call__(self, *arguments: str, code: int = 0) -> Ended:
-        self.capture.readouterr()
-        ended = run(["--datastore", self.url, *arguments])
-        captured = self.capture.readouterr()
-        assert ended == code, captured.out + captured.err
-        return Ended(ended, captured.out, captured.err)
-
-    def file(self, text: str, name: str = "f.yaml") -> str:
-        path = self.directory / name
-        path.write_text(textwrap.dedent(text))
-        return str(path)
-
-    def apply(self, text: str, *more: str, code: int = 0) -> Ended:
-        return self("apply", "-f", self.file(text), *more, code=code)
-
-    def document(self, *words: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self("get", *words, "-o", "json").out)
-        return found
-
-    def store(self, work: Callable[[Store], Awaitable[T]]) -> T:
-        async def inside() -> T:
-            store = open_store(self.url)
-            try:
-                return await work(store)
-            finally:
-                await store.close()
-
-        return asyncio.run(inside())
 
 
 @pytest.fixture(params=["sqlite", "etcd"])
@@ -363,6 +314,7 @@ def test_labels_of_a_namespace_reach_its_profile(tortie: Commands) -> None:
     tortie("label", "namespace", "team", "env=prod")
     assert tortie.document("profile", "kns.team")["spec"]["labelsToApply"] == {
         "pcns.projectcalico.org/name": "team",
+        "pcns.kubernetes.io/metadata.name": "team",
         "pcns.env": "prod",
     }
     tortie("label", "ns", "team", "env-")
@@ -389,11 +341,10 @@ def test_every_kind_for_users_comes_back(tortie: Commands) -> None:
         "WorkloadEndpoint": {"orchestrator": "k8s", "node": "n", "pod": "p", "endpoint": "eth0"},
         "BGPPeer": {"peerIP": "10.1.1.1", "asNumber": 64513},
         "BlockAffinity": {"node": "n", "cidr": "10.0.0.0/26", "type": "host", "state": "confirmed"},
-        "Tier": {"order": 1_000_000},
         "HostEndpoint": {"node": "n", "interfaceName": "*"},
         "EndpointSlice": {"addressType": "IPv4", "endpoints": [], "ports": []},
     }
-    names = {"WorkloadEndpoint": "n-k8s-p-eth0", "BlockAffinity": "10.0.0.0-26"}
+    names = {"WorkloadEndpoint": "n-k8s-p-eth0", "BlockAffinity": "10.0.0.0-26", "Tier": "security"}
     kinds = [info for info in registry.KINDS if info.for_users]
     items = [
         {

@@ -56,6 +56,7 @@ def command(
     async def work() -> list[ResourceKey]:
         async with chosen.store() as store:
             exact = [await _exact(store, key) for key in keys]
+            await _refuse_full_tiers(store, exact)
             if not skip_absent:
                 for key in exact:
                     await store.get(key)
@@ -83,11 +84,43 @@ async def _exact(store: Store, key: ResourceKey) -> ResourceKey:
     return same[0] if same else key
 
 
+async def _refuse_full_tiers(store: Store, going: list[ResourceKey]) -> None:
+    """The tiers that are built in stay, and others as long as a policy is in them: without its tier it would be lost."""
+    from tortie.cli.changes import list_all
+    from tortie.errors import InvalidDocument, InvalidResource
+    from tortie.resources.taking import CALICO_POLICIES
+    from tortie.resources.tier import BUILT_IN, TIER
+
+    tiers = {key.name: key for key in going if key.kind == TIER}
+    if not tiers:
+        return
+    findings = [
+        InvalidResource("metadata.name", name, "is a tier that is built in: it stays", str(key))
+        for name, key in tiers.items()
+        if name in BUILT_IN
+    ]
+    for kind in CALICO_POLICIES:
+        for policy in await list_all(store, kind):
+            tier = tiers.get(policy.spec.tier)
+            if tier is not None and policy.key not in going:
+                findings.append(
+                    InvalidResource(
+                        "metadata.name",
+                        tier.name,
+                        f"is the tier of {policy.key}: delete that first",
+                        str(tier),
+                    )
+                )
+    if findings:
+        raise InvalidDocument(findings)
+
+
 async def _delete(store: Store, key: ResourceKey, skip_absent: bool) -> bool:
     """Whether it was there."""
     from tortie.errors import NotFound
     from tortie.resources.ip_pool import IP_POOL
     from tortie.resources.node import NODE
+    from tortie.workloads.labels import withdraw
 
     try:
         if key.kind == IP_POOL:
@@ -99,6 +132,7 @@ async def _delete(store: Store, key: ResourceKey, skip_absent: bool) -> bool:
                 )
         else:
             await store.delete(key)
+            await withdraw(store, key)
             if key.kind == NODE:
                 from tortie.ipam.nodes import release_node
 

@@ -34,9 +34,12 @@ def read_files(
             resources += read(text, name, namespace=namespace, allow_unknown=allow_unknown)
         except InvalidDocument as error:
             findings.extend(error.findings)
+    try:
+        refuse_duplicates(resources)
+    except InvalidDocument as error:
+        findings.extend(error.findings)
     if findings:
         raise InvalidDocument(findings)
-    refuse_duplicates(resources)
     if not resources:
         raise UsageError(f"there is no resource in {', '.join(files)}")
     return resources

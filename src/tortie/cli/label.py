@@ -14,25 +14,26 @@ from tortie.errors import UsageError
 @click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
 @click.option("-n", "--namespace", default="default", show_default=True, help="For a NAME without one.")
 @click.option("--overwrite", is_flag=True, hidden=True, help="What it does anyway.")
-def command(kind: str, name: str, changes: tuple[str, ...], namespace: str, overwrite: bool) -> None:
+@click.option("--remove", is_flag=True, help="Remove each KEY, as calicoctl writes it.")
+def command(
+    kind: str, name: str, changes: tuple[str, ...], namespace: str, overwrite: bool, remove: bool
+) -> None:
     """Set labels (KEY=VALUE) and remove them (KEY-): of a pod, a namespace, a node or another resource.
 
     Those of a running pod reach its workload endpoint, those of a namespace its profile, at once.
     """
-    from tortie.resources import registry
-    from tortie.resources.resource import ResourceKey
+    from tortie.cli.naming import one_key
     from tortie.workloads.labels import relabel
 
-    info = registry.find(kind)
-    within, slash, own = name.rpartition("/")
-    if slash and not info.namespaced:
-        raise UsageError(f"a {info.title} is in no namespace: write {own}")
+    info, key = one_key(kind, name, namespace)
     if info.bare:
         raise UsageError(f"a {info.title} has no labels")
-    key = ResourceKey(info.kind, own, (within if slash else namespace) if info.namespaced else "")
     wanted: dict[str, str | None] = {}
     for change in changes:
         label, equals, value = change.partition("=")
+        if remove and not equals:
+            wanted[change.removesuffix("-")] = None
+            continue
         if not equals and not change.endswith("-"):
             raise UsageError(f"{change!r} is neither KEY=VALUE nor KEY-")
         wanted[label if equals else change[:-1]] = value if equals else None

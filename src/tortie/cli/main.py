@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "delete": ("tortie.cli.delete", "Delete resources by file or by name."),
     "get": ("tortie.cli.get", "Show resources."),
+    "patch": ("tortie.cli.patch", "Change some fields of a stored resource."),
+    "validate": ("tortie.cli.validate", "Say everything that is wrong with resources of files."),
     "label": ("tortie.cli.label", "Change labels of a pod, a namespace or another resource."),
     "policy": (
         "tortie.cli.policy",

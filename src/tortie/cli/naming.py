@@ -9,6 +9,7 @@ from tortie.errors import UsageError
 
 if TYPE_CHECKING:
     from tortie.resources.kind_info import KindInfo
+    from tortie.resources.resource import ResourceKey
 
 
 def kind_and_names(words: Sequence[str]) -> tuple[KindInfo, list[str]]:
@@ -20,3 +21,15 @@ def kind_and_names(words: Sequence[str]) -> tuple[KindInfo, list[str]]:
         raise UsageError(f"name a kind ({kinds}) or files with -f")
     word, slash, name = words[0].partition("/")
     return registry.find(word), [*([name] if slash else []), *words[1:]]
+
+
+def one_key(kind: str, name: str, namespace: str) -> tuple[KindInfo, ResourceKey]:
+    """``KIND [NAMESPACE/]NAME``; ``namespace`` is for a name without one. Raises `UsageError`."""
+    from tortie.resources import registry
+    from tortie.resources.resource import ResourceKey
+
+    info = registry.find(kind)
+    within, slash, own = name.rpartition("/")
+    if slash and not info.namespaced:
+        raise UsageError(f"a {info.title} is in no namespace: write {own}")
+    return info, ResourceKey(info.kind, own, (within if slash else namespace) if info.namespaced else "")

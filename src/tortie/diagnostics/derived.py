@@ -22,8 +22,8 @@ from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.shape import is_array, is_object
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.endpoint import build_endpoint
+from tortie.workloads.labels import allow_all
 from tortie.workloads.names import DEFAULT_INTERFACE, pod_interface
-from tortie.workloads.profiles import allow_all
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes
 

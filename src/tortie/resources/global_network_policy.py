@@ -11,7 +11,7 @@ from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
 from tortie.resources.network_policy import PolicySpec, check_policy, normalise, tier_exists
 from tortie.resources.resource import Kind, Resource
-from tortie.resources.tier import TIER
+from tortie.resources.tier import TIER, order_text
 
 GLOBAL_NETWORK_POLICY = Kind(CALICO, "GlobalNetworkPolicy")
 
@@ -61,7 +61,7 @@ INFO = KindInfo(
     columns=(
         NAME,
         Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: r.spec.order, wide=True),
+        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
         Column("SELECTOR", lambda r: r.spec.selector, wide=True),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tortie.columns import Column
@@ -12,6 +13,7 @@ from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 NAMESPACE = Kind(CORE, "Namespace")
+NAME_LABEL = "kubernetes.io/metadata.name"
 
 
 class NamespaceSpec(Spec, frozen=True):
@@ -27,8 +29,18 @@ def validate(namespace: Resource[Any]) -> list[InvalidResource]:
     return found.found
 
 
+def normalise(namespace: Resource[Any]) -> Resource[Any]:
+    """With the label that Kubernetes' API server gives every namespace, for policies that name one."""
+    metadata = namespace.metadata
+    if not namespace.key.name or metadata.labels.get(NAME_LABEL) == namespace.key.name:
+        return namespace
+    labels = {**metadata.labels, NAME_LABEL: namespace.key.name}
+    return replace(namespace, metadata=replace(metadata, labels=labels))
+
+
 INFO = KindInfo(
     validate=validate,
+    normalise=normalise,
     kind=NAMESPACE,
     version="v1",
     plural="namespaces",

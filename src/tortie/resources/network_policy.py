@@ -14,7 +14,7 @@ from tortie.resources.kind_info import CALICO, NAME, NAMESPACE, KindInfo
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.rules import Rule, canonical_rules, check_rules
 from tortie.resources.spec import Spec, written
-from tortie.resources.tier import BUILT_IN, DEFAULT, TIER
+from tortie.resources.tier import BUILT_IN, DEFAULT, TIER, order_text
 
 NETWORK_POLICY = Kind(CALICO, "NetworkPolicy")
 
@@ -113,7 +113,7 @@ INFO = KindInfo(
         NAMESPACE,
         NAME,
         Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: r.spec.order, wide=True),
+        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
         Column("SELECTOR", lambda r: r.spec.selector, wide=True),
     ),
 )

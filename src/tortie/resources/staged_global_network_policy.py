@@ -13,7 +13,7 @@ from tortie.resources.network_policy import tier_exists
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import written
 from tortie.resources.staged_network_policy import check_staged, normalise
-from tortie.resources.tier import TIER
+from tortie.resources.tier import TIER, order_text
 
 STAGED_GLOBAL_NETWORK_POLICY = Kind(CALICO, "StagedGlobalNetworkPolicy")
 
@@ -46,7 +46,7 @@ INFO = KindInfo(
     columns=(
         NAME,
         Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: r.spec.order, wide=True),
+        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
         Column("SELECTOR", lambda r: r.spec.selector, wide=True),
     ),
 )

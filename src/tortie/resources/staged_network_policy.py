@@ -13,7 +13,7 @@ from tortie.resources.kind_info import CALICO, NAME, NAMESPACE, KindInfo
 from tortie.resources.network_policy import PolicySpec, canonical, check_policy, tier_exists
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec, written
-from tortie.resources.tier import DEFAULT, TIER
+from tortie.resources.tier import DEFAULT, TIER, order_text
 
 STAGED_NETWORK_POLICY = Kind(CALICO, "StagedNetworkPolicy")
 ACTIONS = ("Set", "Delete", "Learn", "Ignore")
@@ -76,7 +76,7 @@ INFO = KindInfo(
         NAMESPACE,
         NAME,
         Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: r.spec.order, wide=True),
+        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
         Column("SELECTOR", lambda r: r.spec.selector, wide=True),
     ),
 )

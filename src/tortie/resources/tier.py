@@ -30,6 +30,13 @@ class TierSpec(Spec, frozen=True):
     default_action: str = ""
 
 
+def order_text(order: float | None) -> str | int | float:
+    """As people write it: 1000, not 1000.0."""
+    if order is None:
+        return ""
+    return int(order) if order.is_integer() else order
+
+
 def default_action(name: str) -> str:
     """What the end of a tier does when it does not say."""
     return "Pass" if name in PASSING else "Deny"
@@ -69,5 +76,5 @@ INFO = KindInfo(
     kind=TIER,
     plural="tiers",
     spec=TierSpec,
-    columns=(NAME, Column("ORDER", lambda r: r.spec.order)),
+    columns=(NAME, Column("ORDER", lambda r: order_text(r.spec.order))),
 )

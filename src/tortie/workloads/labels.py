@@ -6,18 +6,20 @@ Calico's controllers see to it; where none runs, whoever changes a label does.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from tortie.datastore.store import Store
-from tortie.errors import Conflict, InvalidDocument, NotFound
+from tortie.errors import AlreadyExists, Conflict, InvalidDocument, NotFound
 from tortie.resources import registry
 from tortie.resources.namespace import NAMESPACE
 from tortie.resources.pod import POD
-from tortie.resources.profile import PROFILE
+from tortie.resources.profile import PROFILE, ProfileSpec
 from tortie.resources.resource import Put, Resource, ResourceKey
+from tortie.resources.rules import Rule
 from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 
@@ -47,17 +49,22 @@ async def relabel(store: Store, key: ResourceKey, change: Change) -> Resource[An
     return labelled
 
 
-async def follow(store: Store, key: ResourceKey) -> None:
-    """Bring what follows from this resource's labels up to date. Of another kind, or gone, nothing follows."""
-    if key.kind == POD:
-        async for page in store.list(WORKLOAD_ENDPOINT, within=key.within):
+async def follow(store: Store, *keys: ResourceKey) -> None:
+    """Bring what follows from these resources' labels up to date. Of another kind, or gone, nothing follows."""
+    pods: dict[str, set[str]] = {}
+    for key in keys:
+        if key.kind == POD:
+            pods.setdefault(key.within, set()).add(key.name)
+        elif key.kind == NAMESPACE:
+            await _profile_follows(store, f"kns.{key.name}", "pcns.", key)
+        elif key.kind == SERVICE_ACCOUNT:
+            await _profile_follows(store, f"ksa.{key.within}.{key.name}", "pcsa.", key)
+    for namespace, names in pods.items():
+        async for page in store.list(WORKLOAD_ENDPOINT, within=namespace):
             for update in page.updates:
-                if isinstance(update, Put) and update.resource.spec.pod == key.name:
-                    await _endpoint_follows(store, update.key, key)
-    elif key.kind == NAMESPACE:
-        await _profile_follows(store, f"kns.{key.name}", "pcns.", key)
-    elif key.kind == SERVICE_ACCOUNT:
-        await _profile_follows(store, f"ksa.{key.within}.{key.name}", "pcsa.", key)
+                if isinstance(update, Put) and update.resource.spec.pod in names:
+                    pod = ResourceKey(POD, update.resource.spec.pod, namespace)
+                    await _endpoint_follows(store, update.key, pod)
 
 
 def source_of(profile: str) -> ResourceKey | None:
@@ -96,7 +103,52 @@ async def _profile_follows(store: Store, name: str, prefix: str, source: Resourc
         }
         return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**inherited, **kept}))
 
-    await _edit_if_there(store, ResourceKey(PROFILE, name), edit)
+    key = ResourceKey(PROFILE, name)
+    try:
+        await _update(store, key, edit)
+    except NotFound:
+        # Network sets have the namespace's labels too, before there is a pod.
+        with suppress(NotFound, AlreadyExists):
+            await store.get(source)
+            await store.create(allow_all(name))
+        await _edit_if_there(store, key, edit)
+
+
+def allow_all(name: str) -> Resource[ProfileSpec]:
+    """A profile that lets everything in and out, and gives its endpoints the name of what it stands for."""
+    source = source_of(name)
+    labels: dict[str, str] = {}
+    if source is not None:
+        labels[("pcsa." if source.within else "pcns.") + OWN_NAME] = source.name
+    allow = (Rule(action="Allow"),)
+    spec = ProfileSpec(ingress=allow, egress=allow, labels_to_apply=labels)
+    return Resource(key=ResourceKey(PROFILE, name), spec=spec)
+
+
+async def withdraw(store: Store, gone: ResourceKey) -> None:
+    """The profile of a namespace or a service account that was deleted goes with it, unless a pod still needs it: then the
+    labels go alone."""
+    if gone.kind == NAMESPACE:
+        name, within = f"kns.{gone.name}", gone.name
+    elif gone.kind == SERVICE_ACCOUNT:
+        name, within = f"ksa.{gone.within}.{gone.name}", gone.within
+    else:
+        return
+    plain = allow_all(name)
+
+    async def edit(old: Resource[Any]) -> Resource[Any]:
+        labels: Mapping[str, str] = old.spec.labels_to_apply
+        own = {label: value for label, value in labels.items() if not label.startswith(("pcns.", "pcsa."))}
+        return old.with_spec(
+            msgspec.structs.replace(old.spec, labels_to_apply={**own, **plain.spec.labels_to_apply})
+        )
+
+    async for page in store.list(WORKLOAD_ENDPOINT, within=within):
+        if any(isinstance(each, Put) and name in each.resource.spec.profiles for each in page.updates):
+            await _edit_if_there(store, plain.key, edit)
+            return
+    with suppress(NotFound):
+        await store.delete(plain.key)
 
 
 async def _edit_if_there(

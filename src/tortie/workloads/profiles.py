@@ -8,10 +8,9 @@ from contextlib import suppress
 
 from tortie.datastore.store import Store
 from tortie.errors import AlreadyExists, InvalidDocument, NotFound
-from tortie.resources.profile import PROFILE, ProfileSpec
-from tortie.resources.resource import Resource, ResourceKey
-from tortie.resources.rules import Rule
-from tortie.workloads.labels import OWN_NAME, follow, source_of
+from tortie.resources.profile import PROFILE
+from tortie.resources.resource import ResourceKey
+from tortie.workloads.labels import allow_all, follow, source_of
 
 TRUST_SECONDS = 60.0
 """How long we believe that a profile which we saw is still there."""
@@ -41,14 +40,3 @@ class Profiles:
             self._seen[name] = now + TRUST_SECONDS
         if len(self._seen) > 10_000:
             self._seen = {name: until for name, until in self._seen.items() if until > now}
-
-
-def allow_all(name: str) -> Resource[ProfileSpec]:
-    """A profile that lets everything in and out, and gives its endpoints the name of what it stands for."""
-    source = source_of(name)
-    labels: dict[str, str] = {}
-    if source is not None:
-        labels[("pcsa." if source.within else "pcns.") + OWN_NAME] = source.name
-    allow = (Rule(action="Allow"),)
-    spec = ProfileSpec(ingress=allow, egress=allow, labels_to_apply=labels)
-    return Resource(key=ResourceKey(PROFILE, name), spec=spec)

@@ -173,7 +173,10 @@ spec:
     denied = ask(cluster(first), "shop/client", "shop/web", "1").journey.ingress.near_miss
     assert denied is not None
     assert (denied.field, denied.wanted) == ("source.namespaceSelector", "team == 'b'")
-    assert "in a namespace with projectcalico.org/name=shop, team=a" in denied.got
+    assert (
+        "in a namespace with kubernetes.io/metadata.name=shop, projectcalico.org/name=shop, team=a"
+        in denied.got
+    )
     second = "\n".join(line for line in rules.splitlines() if "namespaceSelector" not in line)
     other = ask(cluster(second), "other/stranger", "shop/web", "2").journey.ingress.near_miss
     assert other is not None

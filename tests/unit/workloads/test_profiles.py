@@ -7,7 +7,8 @@ from tortie.resources.namespace import NAMESPACE
 from tortie.resources.profile import PROFILE, ProfileSpec
 from tortie.resources.resource import Metadata, Resource, ResourceKey
 from tortie.resources.service_account import SERVICE_ACCOUNT
-from tortie.workloads.profiles import TRUST_SECONDS, Profiles, allow_all
+from tortie.workloads.labels import allow_all
+from tortie.workloads.profiles import TRUST_SECONDS, Profiles
 
 SHOP, CART = ResourceKey(NAMESPACE, "shop"), ResourceKey(SERVICE_ACCOUNT, "cart", "shop")
 
