@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.scenarios.build import document, documents, endpoint, node, pod, profile
-from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, from_scratch
+from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, as_written, from_scratch
 from tortie.calc.scope import Scope
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
@@ -26,6 +27,7 @@ from tortie.net.addresses import Address
 from tortie.resources.global_network_policy import GLOBAL_NETWORK_POLICY
 from tortie.resources.network_policy import NETWORK_POLICY
 from tortie.resources.resource import Invalid, Resource, ResourceKey
+from tortie.resources.source import with_source
 
 HERE = Scope("n1")
 KNS = ("kns.default",)
@@ -492,6 +494,23 @@ def test_endpoints_that_are_treated_alike_share_one_object() -> None:
     rows = from_scratch(HERE, state).tables[ENDPOINTS.name].values()
     assert len(rows) == 2
     assert len({id(row.ingress) for row in rows}) == 1
+
+
+def test_a_row_says_where_it_was_applied_from_as_long_as_that_is_true() -> None:
+    rules = "ingress: [{action: Allow}, {action: Deny}], egress: [{action: Pass}]"
+    lines = {"": 3, "spec.ingress[0]": 9, "spec.ingress[1]": 12, "spec.egress[0]": 20}
+    applied_policy = with_source(policy("a", rules), "web.yaml", lambda field: lines[field])
+    edited = replace(policy("b", f"{rules}, order: 7"), metadata=applied_policy.metadata)
+    other = pod("n2", "web", "10.77.0.1/32", labels={"app": "web"})
+    here = BASE.then("applied", applied_policy, edited)
+    run = Run(HERE)
+    as_written(
+        run, [BASE.then("elsewhere", *here.stored.values(), other, without=BASE.stored.values()), here]
+    )
+    row, stale = (run.tables[POLICIES.name][np(name)] for name in ("a", "b"))
+    assert (row.file, row.line) == ("web.yaml", 3)
+    assert [rule.line for rule in (*row.ingress, *row.egress)] == [9, 12, 20]
+    assert (stale.file, stale.line, stale.ingress[0].line) == ("", 0, 0)
 
 
 def test_what_is_not_enforced_is_told_apart() -> None:

@@ -20,9 +20,10 @@ from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey, TierRo
 from tortie.desired.table import Problem
 from tortie.resources import registry
 from tortie.resources.resource import NOTHING, Invalid, Metadata, Resource, ResourceKey
+from tortie.resources.source import SOURCE_ANNOTATION
 from tortie.resources.tier import TierSpec
 
-KEPT = ("tortie.io/source", APPLIES_TO_ESTABLISHED)
+KEPT = (SOURCE_ANNOTATION, APPLIES_TO_ESTABLISHED)
 """Annotations that say something of a policy's row."""
 
 
