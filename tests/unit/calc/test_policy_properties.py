@@ -60,7 +60,7 @@ rules = st.builds(
             "destination": flow(destination),
         }
     ),
-    st.sampled_from(["Allow", "Deny", "Pass", "Log", "Nonsense"]),
+    st.sampled_from(["Allow", "Deny", "Pass", "Log"] * 8 + ["Nonsense"]),
     entities,
     entities,
 )
@@ -74,13 +74,13 @@ def policies(draw: st.DrawFn) -> Stored:
         )
     )
     fields = {
-        "selector": quoted(draw(st.sampled_from([*SELECTORS, "app =="]))),
+        "selector": quoted(draw(st.sampled_from([*SELECTORS * 3, "app =="]))),
         "tier": draw(st.sampled_from(["", "first", "nowhere"])),
         "order": draw(st.sampled_from(["", "1", "2"])),
         "types": draw(st.sampled_from(["", "[Ingress]", "[Egress]", "[Ingress, Egress]"])),
         "ingress": f"[{', '.join(draw(st.lists(rules, max_size=2)))}]",
         "egress": f"[{', '.join(draw(st.lists(rules, max_size=1)))}]",
-        "serviceAccountSelector": quoted(draw(st.sampled_from(["", "role == 'r'"]))),
+        "serviceAccountSelector": quoted(draw(st.sampled_from(["", "", "", "role == 'r'"]))),
     }
     where = ""
     if "Global" in kind:
@@ -94,7 +94,7 @@ def policies(draw: st.DrawFn) -> Stored:
         where = f", namespace: {draw(spaces)}"
     text = f"kind: {kind}\nmetadata: {{name: {draw(names)}{where}}}\nspec: {flow(fields)}\n"
     made = document(text)
-    match draw(st.integers(0, 9)):
+    match draw(st.integers(0, 20)):
         case 0:
             return Invalid(made.key, "broken")
         case 1:
@@ -154,9 +154,9 @@ others = st.one_of(
         labels,
     ),
 )
-states = st.lists(st.one_of(policies(), policies(), pods, others), max_size=16).map(
-    lambda found: State("random", {each.key: each for each in found})
-)
+states = st.tuples(
+    st.lists(policies(), max_size=6), st.lists(pods, max_size=6), st.lists(others, max_size=6)
+).map(lambda found: State("random", {each.key: each for part in found for each in part}))
 
 
 @settings(max_examples=80, deadline=None)
