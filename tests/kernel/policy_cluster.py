@@ -6,7 +6,6 @@ What an operator writes is read, validated and folded into the graph of the node
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,29 +17,31 @@ from tortie.calc.scope import Scope
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.desired.table import Problem
 from tortie.resources import registry
-from tortie.resources.reading import read
+from tortie.resources.documents import Document
+from tortie.resources.reading import read_document
 from tortie.resources.resource import Delete, Put, ResourceKey, Update
 
-Document = dict[str, Any]
+Written = dict[str, Any]
+"""A document as its author writes it."""
 NODE = "node1"
 V3 = "projectcalico.org/v3"
 NUMBERS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 
 
-def v3(kind: str, name: str, namespace: str = "", /, **spec: Any) -> Document:
+def v3(kind: str, name: str, namespace: str = "", /, **spec: Any) -> Written:
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": V3, "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def network_policy(name: str, /, namespace: str = "default", **spec: Any) -> Document:
+def network_policy(name: str, /, namespace: str = "default", **spec: Any) -> Written:
     return v3("NetworkPolicy", name, namespace, **spec)
 
 
-def global_policy(name: str, /, **spec: Any) -> Document:
+def global_policy(name: str, /, **spec: Any) -> Written:
     return v3("GlobalNetworkPolicy", name, **spec)
 
 
-def rule(action: str, port: int | str | None = None, protocol: str = "UDP", **more: Any) -> Document:
+def rule(action: str, port: int | str | None = None, protocol: str = "UDP", **more: Any) -> Written:
     """For one destination port, or for everything."""
     if port is None:
         return {"action": action, **more}
@@ -89,9 +90,11 @@ class PolicyCluster(PolicyWorld):
             wait=asyncio.sleep,
         )
 
-    async def apply(self, *documents: Document) -> None:
-        text = "\n".join(f"---\n{json.dumps(each)}" for each in documents)
-        updates: list[Update] = [Put(each) for each in read(text, "test.yaml")]
+    async def apply(self, *documents: Written) -> None:
+        read = (
+            read_document(Document(each, "test.yaml"), "default", allow_unknown=False) for each in documents
+        )
+        updates: list[Update] = [Put(each) for each in read]
         await self._fold(updates)
 
     async def delete(self, kind: str, *names: str, namespace: str = "") -> None:
@@ -135,7 +138,7 @@ async def policy_cluster(make_namespace: Callable[[], str]) -> AsyncIterator[Pol
         made.close()
 
 
-def profile(name: str, labels: Mapping[str, str] | None = None, **rules: Any) -> Document:
+def profile(name: str, labels: Mapping[str, str] | None = None, **rules: Any) -> Written:
     """One that allows everything, unless its rules are given."""
     allow = [{"action": "Allow"}]
     return v3(
@@ -151,7 +154,7 @@ def endpoint(
     account: str = "",
     profiles: Sequence[str] | None = None,
     ports: Sequence[tuple[str, str, int]] = (),
-) -> Document:
+) -> Written:
     """The pod's WorkloadEndpoint, as its ADD would have written it. ``ports`` are (name, protocol, number)."""
     own = {"projectcalico.org/namespace": namespace, "projectcalico.org/orchestrator": "k8s"}
     if account:
