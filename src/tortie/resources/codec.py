@@ -111,7 +111,8 @@ def encode(resource: Resource[Any], *, revision: bool = False) -> dict[str, Any]
 def as_ours(info: KindInfo, document: Mapping[str, Any]) -> dict[str, Any]:
     """A document in the kind's present version, the fields of its spec under ``spec`` wherever they stood."""
     body = dict(document)
-    if upgrade := info.older.get(body.get("apiVersion", "")):
+    version: Any = body.get("apiVersion")
+    if isinstance(version, str) and (upgrade := info.older.get(version)):
         body = {**upgrade(body), "apiVersion": info.api_version}
     if info.rooted:
         spec = {name: body.pop(name) for name in list(body) if name not in _BESIDE_SPEC}

@@ -15,6 +15,7 @@ from tortie.errors import InvalidResource
 from tortie.resources import codec, registry
 from tortie.resources.allocation_block import block_key
 from tortie.resources.block_affinity import CONFIRMED, VIRTUAL, affinity_key
+from tortie.resources.endpoint_slice import ENDPOINT_SLICE
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.ipam_configuration import IPAM_CONFIGURATION
 from tortie.resources.ipam_handle import handle_key
@@ -241,3 +242,28 @@ def test_labels_are_interned() -> None:
 
 def test_endpoint_names_double_dashes() -> None:
     assert endpoint_name("node-1", "k8s", "web-0", "eth0") == "node--1-k8s-web--0-eth0"
+
+
+@given(UNKNOWN)
+def test_a_document_without_spec_keeps_unknown_fields_at_every_depth(extra: dict[str, Any]) -> None:
+    """EndpointSlice: its fields stand beside the metadata."""
+    document = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "s", "namespace": "default", **extra},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": False, **extra}, **extra}],
+        "ports": [{"port": 80, **extra}],
+        **extra,
+    }
+    resource = codec.decode(registry.info(ENDPOINT_SLICE), document)
+    assert codec.encode(resource) == document
+    assert codec.encode(codec.load(resource.key, codec.dump(resource))) == document
+
+
+@pytest.mark.parametrize("version", ["discovery.k8s.io/v1beta1", 5, ["x"], None])
+def test_an_older_version_is_read_as_ours(version: Any) -> None:
+    document = {"apiVersion": version, "metadata": {"name": "s"}, "endpoints": [5, {"topology": {"a": "b"}}]}
+    info = registry.info(ENDPOINT_SLICE)
+    with pytest.raises(InvalidResource, match=r"endpoints\[0\]: 5 is not a mapping"):
+        codec.decode(info, document)
