@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -51,19 +51,16 @@ entities = st.fixed_dictionaries(
         "ports": st.sampled_from(["[80]", "[http, '1:5']"]),
     },
 )
-rules = st.builds(
-    lambda action, source, destination: flow(
-        {
-            "action": action,
-            "protocol": "TCP",
-            "source": flow(source),
-            "destination": flow(destination),
-        }
-    ),
-    st.sampled_from(["Allow", "Deny", "Pass", "Log"] * 8 + ["Nonsense"]),
-    entities,
-    entities,
-)
+
+
+def _rule(action: str, source: dict[str, str], destination: dict[str, str]) -> str:
+    return flow(
+        {"action": action, "protocol": "TCP", "source": flow(source), "destination": flow(destination)}
+    )
+
+
+actions = st.sampled_from(["Allow", "Deny", "Pass", "Log"] * 8 + ["Nonsense"])
+rules = st.builds(_rule, actions, entities, entities)
 
 
 @st.composite
@@ -108,58 +105,59 @@ def _labelled(kind: str, name: str, carried: Mapping[str, str], spec: str, where
     return document(f"kind: {kind}\nmetadata: {{{metadata}}}\nspec: {spec}\n")
 
 
-pods = st.builds(
-    lambda node, name, space, account, carried, one, other, ports: pod(
-        node, name, one, other, labels=carried, namespace=space, account=account, ports=ports
-    ),
-    st.sampled_from(NODES),
-    names,
-    spaces,
-    st.sampled_from(["", "robot"]),
-    labels,
-    addresses,
-    addresses,
-    ports,
-)
+@st.composite
+def pods(draw: st.DrawFn) -> Stored:
+    return pod(
+        draw(st.sampled_from(NODES)),
+        draw(names),
+        draw(addresses),
+        draw(addresses),
+        labels=draw(labels),
+        namespace=draw(spaces),
+        account=draw(st.sampled_from(["", "robot"])),
+        ports=draw(ports),
+    )
+
+
+def _tier(order: int, action: str) -> Stored:
+    return document(
+        f"kind: Tier\nmetadata: {{name: first}}\nspec: {{order: {order}, defaultAction: {action}}}\n"
+    )
+
+
+def _network_set(name: str, space: str, carried: dict[str, str]) -> Stored:
+    return _labelled(
+        "NetworkSet", name, carried, "{nets: [10.77.0.0/24, 10.77.0.3]}", f", namespace: {space}"
+    )
+
+
+def _host_endpoint(name: str, node: str, carried: dict[str, str]) -> Stored:
+    spec = f"{{node: {node}, interfaceName: '*', expectedIPs: [10.77.0.2], profiles: [open]}}"
+    return _labelled("HostEndpoint", name, carried, spec)
+
+
 others = st.one_of(
     st.builds(
         profile,
         st.sampled_from(["kns.red", "kns.blue", "ksa.red.robot", "open"]),
         st.sampled_from([{}, {"pcns.team": "a"}, {"pcns.team": "b", "app": "a"}, {"pcsa.role": "r"}]),
     ),
-    st.builds(
-        lambda order, action: document(
-            f"kind: Tier\nmetadata: {{name: first}}\nspec: {{order: {order}, defaultAction: {action}}}\n"
-        ),
-        st.integers(1, 2_000_000),
-        st.sampled_from(["Deny", "Pass"]),
-    ),
-    st.builds(
-        lambda name, space, carried: _labelled(
-            "NetworkSet", name, carried, "{nets: [10.77.0.0/24, 10.77.0.3]}", f", namespace: {space}"
-        ),
-        names,
-        spaces,
-        labels,
-    ),
-    st.builds(
-        lambda name, node, carried: _labelled(
-            "HostEndpoint",
-            name,
-            carried,
-            f"{{node: {node}, interfaceName: '*', expectedIPs: [10.77.0.2], profiles: [open]}}",
-        ),
-        names,
-        st.sampled_from(NODES),
-        labels,
-    ),
+    st.builds(_tier, st.integers(1, 2_000_000), st.sampled_from(["Deny", "Pass"])),
+    st.builds(_network_set, names, spaces, labels),
+    st.builds(_host_endpoint, names, st.sampled_from(NODES), labels),
 )
+
+
+def _state(parts: tuple[Sequence[Stored], ...]) -> State:
+    return State("random", {each.key: each for part in parts for each in part})
+
+
 states = st.tuples(
-    st.lists(policies(), max_size=6), st.lists(pods, max_size=6), st.lists(others, max_size=6)
-).map(lambda found: State("random", {each.key: each for part in found for each in part}))
+    st.lists(policies(), max_size=6), st.lists(pods(), max_size=6), st.lists(others, max_size=6)
+).map(_state)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from([Scope("n1"), Scope(None)]), st.lists(states, min_size=2, max_size=4), st.randoms())
 def test_a_history_leaves_no_trace(scope: Scope, history: list[State], random: Any) -> None:
     run = Run(scope)
@@ -176,7 +174,7 @@ def test_a_history_leaves_no_trace(scope: Scope, history: list[State], random: A
     assert run.snapshot() == from_scratch(scope, history[-1]).snapshot()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(states)
 def test_everywhere_restricted_to_a_node_is_that_node(state: State) -> None:
     everywhere = from_scratch(Scope(None), state)
@@ -195,7 +193,7 @@ def test_everywhere_restricted_to_a_node_is_that_node(state: State) -> None:
     assert union == {table.name: everywhere.tables.get(table.name, {}) for table in TABLES}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(states)
 def test_brute_force_selects_orders_and_fills_the_same(state: State) -> None:
     run = from_scratch(Scope("n1"), state)
