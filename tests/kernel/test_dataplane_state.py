@@ -129,6 +129,7 @@ async def test_asymmetric_paths_and_learned_default_routes_are_kept(
     strict, advertisements = "net.ipv4.conf.all.rp_filter", "net.ipv6.conf.eth0.accept_ra"
     for name in (strict, advertisements):
         world.run("sysctl", "-qw", f"{name}=1")
+    world.run("sysctl", "-qw", "net.ipv4.ip_forward=0")  # a namespace begins with what the machine has
     await applied(plane, world.flush(settings=dataclasses.replace(RETURN, ip_forwarding=False)))
     assert world.run("sysctl", "-n", strict, advertisements).split() == ["1", "1"]
     assert world.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "0"

@@ -176,6 +176,11 @@ def test_an_endpoint_becomes_elements_and_they_go_with_it() -> None:
     manager.settle()
     low, high = bytes([203, 0, 113, 0]), bytes([203, 0, 113, 255])
     assert ElementKey("ip", names.PREFIXES, name + low, name + high) in tracker.wanted
+    four = EndpointRow(interface="cali1", addresses=ROW.addresses[:1])
+    manager.on_delta(Delta(ENDPOINTS, {KEY: four}))
+    manager.settle()
+    assert tracker.wanted[ElementKey("ip", names.TO_MAP, name)] != Verdict("drop")
+    assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == Verdict("drop"), "it has no address there"
     manager.on_delta(Delta(ENDPOINTS, {KEY: EndpointRow(interface="cali1", addresses=(), up=False)}))
     manager.settle()
     assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == Verdict("drop")

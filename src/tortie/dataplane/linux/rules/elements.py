@@ -44,10 +44,15 @@ def of_endpoint(
     may send from."""
     found: dict[NftKey, NftValue] = {}
     key = interface_key(row.interface)
+    versions = {address.version for address in row.addresses}
+    if allow_sources:
+        versions.update(prefix.version for prefix in row.allowed_sources)
     for family in FAMILIES:
         found[ElementKey(family, names.INTERFACES, key)] = None
-        found[ElementKey(family, names.FROM_MAP, key)] = Verdict("goto", egress) if row.up else DROP
-        found[ElementKey(family, names.TO_MAP, key)] = Verdict("goto", ingress) if row.up else DROP
+        # In a family of which it has no address nothing is forwarded anyway, and the kernel need not walk the chains.
+        leads = row.up and VERSION_OF[family] in versions
+        found[ElementKey(family, names.FROM_MAP, key)] = Verdict("goto", egress) if leads else DROP
+        found[ElementKey(family, names.TO_MAP, key)] = Verdict("goto", ingress) if leads else DROP
     for address in row.addresses:
         found[ElementKey(FAMILY_OF[address.version], names.ADDRESSES, key + address.packed)] = None
     if allow_sources:
