@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tests.scenarios.build import document, node, pod, profile
+from tests.scenarios.policies import HERE, policy
 from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, from_scratch
-from tests.scenarios.test_policies import policy
-from tortie.calc.scope import Scope
 from tortie.desired.ipsets import (
     ALL_HOSTS,
     ALL_POOLS,
@@ -27,7 +26,6 @@ from tortie.resources.resource import Resource
 from tortie.resources.workload_endpoint import EndpointPort
 from tortie.selector import parse
 
-HERE = Scope("n1")
 POOLS = {MASQUERADE_POOLS: IPSetRow(), ALL_POOLS: IPSetRow(), ALL_HOSTS: IPSetRow()}
 Entry = str | tuple[str, int, int]
 

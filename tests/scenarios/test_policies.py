@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from tests.scenarios.build import document, documents, endpoint, node, pod, profile
+from tests.scenarios.build import document, documents, pod, profile
+from tests.scenarios.policies import (
+    ALLOW,
+    BASE,
+    HERE,
+    KNS,
+    NONE,
+    OPEN,
+    applied,
+    gnp,
+    in_tier,
+    np,
+    policy,
+    tier,
+    web,
+)
 from tests.scenarios.states import EMPTY, WAYS, Run, State, Way, as_written, from_scratch
-from tortie.calc.scope import Scope
-from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
+from tortie.desired.endpoints import ENDPOINTS
 from tortie.desired.policies import (
     POLICIES,
     PROFILES,
@@ -20,69 +32,12 @@ from tortie.desired.policies import (
     PolicyRow,
     ProfileRow,
     RuleRow,
-    TierRow,
     Written,
 )
-from tortie.net.addresses import Address
 from tortie.resources.global_network_policy import GLOBAL_NETWORK_POLICY
 from tortie.resources.network_policy import NETWORK_POLICY
-from tortie.resources.resource import Invalid, Resource, ResourceKey
+from tortie.resources.resource import Invalid, ResourceKey
 from tortie.resources.source import with_source
-
-HERE = Scope("n1")
-KNS = ("kns.default",)
-ALLOW = RuleRow(action="Allow")
-OPEN = ProfileRow(ingress=(ALLOW,), egress=(ALLOW,))
-
-
-def policy(name: str, spec: str = "", kind: str = "NetworkPolicy", **more: str) -> Resource[Any]:
-    """A policy in ``default`` (or global) from the fields of its spec, in YAML's flow style."""
-    annotations = "".join(f"{key}: '{value}'" for key, value in more.items())
-    metadata = f"name: {name}, annotations: {{{annotations}}}"
-    if "Global" not in kind:
-        metadata += ", namespace: default"
-    return document(f"kind: {kind}\nmetadata: {{{metadata}}}\nspec: {{{spec}}}\n")
-
-
-def tier(name: str, order: float | None = None, action: str = "Deny") -> Resource[Any]:
-    order_text = "" if order is None else f"order: {order}, "
-    return document(
-        f"kind: Tier\nmetadata: {{name: {name}}}\nspec: {{{order_text}defaultAction: {action}}}\n"
-    )
-
-
-def np(name: str, kind: str = "NetworkPolicy") -> PolicyKey:
-    return PolicyKey(kind, "default", name)
-
-
-def gnp(name: str, kind: str = "GlobalNetworkPolicy") -> PolicyKey:
-    return PolicyKey(kind, "", name)
-
-
-def applied(*tiers: TierRow, profiles: tuple[str, ...] = KNS) -> AppliedPolicies:
-    return AppliedPolicies(tiers=tiers, profiles=profiles)
-
-
-def in_tier(name: str, *policies: PolicyKey, end: Any = "Deny") -> TierRow:
-    return TierRow(name=name, default_action=end, policies=policies)
-
-
-def web(ingress: AppliedPolicies, egress: AppliedPolicies) -> dict[EndpointKey, EndpointRow]:
-    return {
-        EndpointKey("default", "n1-k8s-web-eth0"): EndpointRow(
-            interface="cali-web",
-            addresses=(Address.parse("10.77.0.1"),),
-            ingress=ingress,
-            egress=egress,
-            revision="1",
-        )
-    }
-
-
-NONE = applied()
-BASE = EMPTY.then(
-    "a pod", pod("n1", "web", "10.77.0.1/32", labels={"app": "web"}), profile("kns.default")
-).holds(ENDPOINTS, web(NONE, NONE))
 
 orders = [
     BASE.holds(POLICIES, {}).holds(PROFILES, {"kns.default": OPEN}),
@@ -364,85 +319,6 @@ closed = [
     ).reports("spec.ingress[0].http", "spec.egress[0].destination.domains"),
 ]
 
-HEP = """
-kind: HostEndpoint
-metadata: {name: eth, labels: {role: edge}}
-spec: {node: n1, interfaceName: eth0, expectedIPs: [172.30.0.11], profiles: [open]}
-"""
-GUARDED = EMPTY.then("a host endpoint", document(HEP), profile("open"), node("n1", "172.30.0.11/24"))
-ON_HOST = ("open",)
-
-
-def guarded(**columns: AppliedPolicies) -> dict[str, HostEndpointRow]:
-    plain = applied(profiles=ON_HOST)
-    row = HostEndpointRow(
-        interface="eth0",
-        expected=(Address.parse("172.30.0.11"),),
-        **{"ingress": plain, "egress": plain, **columns},
-    )
-    return {"eth": row}
-
-
-def g(spec: str, name: str = "a", kind: str = "GlobalNetworkPolicy") -> Resource[Any]:
-    return policy(name, f"selector: role == 'edge', {spec}", kind)
-
-
-hosts = [
-    GUARDED.holds(HOST_ENDPOINTS, guarded()).holds(PROFILES, {"open": OPEN}),
-    GUARDED.then("its own traffic", g("types: [Ingress, Egress]")).holds(
-        HOST_ENDPOINTS,
-        guarded(
-            ingress=applied(in_tier("default", gnp("a")), profiles=ON_HOST),
-            egress=applied(in_tier("default", gnp("a")), profiles=ON_HOST),
-        ),
-    ),
-    GUARDED.then("and what it forwards", g("types: [Egress], applyOnForward: true")).holds(
-        HOST_ENDPOINTS,
-        guarded(
-            egress=applied(in_tier("default", gnp("a")), profiles=ON_HOST),
-            forward_egress=applied(in_tier("default", gnp("a")), profiles=()),
-        ),
-    ),
-    GUARDED.then(
-        "untracked, and before translation",
-        g("types: [Ingress, Egress], applyOnForward: true, doNotTrack: true"),
-        g("applyOnForward: true, preDNAT: true", "b"),
-        g("", "s", "StagedGlobalNetworkPolicy"),
-    ).holds(
-        HOST_ENDPOINTS,
-        guarded(
-            ingress=applied(
-                in_tier("default", gnp("s", "StagedGlobalNetworkPolicy"), end="Pass"), profiles=ON_HOST
-            ),
-            untracked_ingress=applied(in_tier("default", gnp("a"), end="Pass"), profiles=()),
-            untracked_egress=applied(in_tier("default", gnp("a"), end="Pass"), profiles=()),
-            pre_dnat=applied(in_tier("default", gnp("b"), end="Pass"), profiles=()),
-        ),
-    ),
-    GUARDED.then("preDNAT for egress", g("preDNAT: true, types: [Egress]"))
-    .holds(HOST_ENDPOINTS, guarded())
-    .reports("GlobalNetworkPolicy a: spec.preDNAT"),
-    GUARDED.then("another node's", document(HEP.replace("n1", "n2")))
-    .holds(HOST_ENDPOINTS, {})
-    .holds(PROFILES, {}),
-    GUARDED.then(
-        "every interface", document(HEP.replace("eth0", "'*'").replace("[172.30.0.11]", "[]"))
-    ).holds(
-        HOST_ENDPOINTS,
-        {
-            "eth": HostEndpointRow(
-                interface="*", ingress=applied(profiles=ON_HOST), egress=applied(profiles=ON_HOST)
-            )
-        },
-    ),
-    GUARDED.then("nonsense", document(HEP.replace("172.30.0.11", "172.30.0.x")))
-    .holds(HOST_ENDPOINTS, {})
-    .reports("HostEndpoint eth: "),
-    GUARDED.then("beside an unlabelled pod", endpoint("n1", "web", "10.77.0.1/32"), g("")).holds(
-        POLICIES, {gnp("a"): PolicyRow(tier="default")}
-    ),
-]
-
 KUBERNETES = """
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -470,7 +346,6 @@ LISTS = {
     "tiers": tiers,
     "inheritance": inheritance,
     "fail closed": closed,
-    "hosts": hosts,
     "kubernetes": kubernetes,
 }
 
