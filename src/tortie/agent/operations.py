@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from tortie import __version__
-from tortie.agent import probes, sandboxes, status
+from tortie.agent import probes, sandboxes, status, traces
 from tortie.agent.admin_server import Operation
 from tortie.agent.machine_view import MachineView
 from tortie.agent.pipeline import Pipeline
 from tortie.agent.policy_counts import PolicyCounts
 from tortie.agent.sandboxes import KnownSandbox
+from tortie.dataplane.linux.rules.groups import no_profile, tier_end
+from tortie.dataplane.linux.rules.policies import Part, Place
 from tortie.desired.endpoints import EndpointKey
+from tortie.desired.policies import DIRECTIONS, POLICIES, PROFILES
 from tortie.desired.table import DesiredKey, Problem
 from tortie.errors import TortieError, UsageError
 from tortie.observe.clock import SYSTEM
 from tortie.observe.health import Health
 
+_PLACES: tuple[Place, ...] = get_args(Place)
 MOST_SHOWN = 200
 """Problems and failures that one answer lists; it tells how many there are."""
 
@@ -38,6 +42,7 @@ class Operations:
         self._datastore = datastore
         self._health = health
         self._captures = probes.Captures()
+        self._traces = traces.Traces(self._policy_chains)
         self._started = SYSTEM.wall()
 
     def table(self) -> Mapping[str, Operation]:
@@ -55,6 +60,9 @@ class Operations:
             "probe": self.probe,
             "capture-start": self.capture_start,
             "capture-stop": self.capture_stop,
+            "trace-start": self.trace_start,
+            "trace-stop": self.trace_stop,
+            "send": self.send,
         }
 
     async def status(self) -> dict[str, Any]:
@@ -165,8 +173,55 @@ class Operations:
         """End a capture: what arrived."""
         return self._captures.stop(capture)
 
+    async def trace_start(
+        self,
+        sources: list[str],
+        destination: str,
+        protocol: int,
+        port: int | None = None,
+        seconds: float = 10.0,
+    ) -> None:
+        """Follow such packets through this node's nftables."""
+        await self._traces.start(sources, destination, protocol, port, seconds)
+
+    async def trace_stop(self) -> list[dict[str, Any]]:
+        """Every rule that the packets met, with the policy's name where it is one's."""
+        return await self._traces.stop()
+
+    async def send(
+        self,
+        source: str,
+        destination: str,
+        protocol: int,
+        port: int | None = None,
+        icmp_type: int = 0,
+        pod: str = "",
+    ) -> dict[str, str]:
+        """Send one packet, from a pod as ``namespace/pod`` or from the node, and tell what came back."""
+        return await traces.send(
+            self._namespace_of(pod) if pod else "", source, destination, protocol, port, icmp_type
+        )
+
     def close(self) -> None:
         self._captures.close()
+
+    def _policy_chains(self) -> dict[str, str]:
+        """Chains of policies and profiles, with their names for people."""
+        desired = self._pipeline().desired
+        found = {
+            Part(
+                subject, direction, place
+            ).chain: f"{'Profile ' if isinstance(subject, str) else ''}{subject}"
+            for table in (POLICIES, PROFILES)
+            for subject in desired.get(table.name, {})
+            for direction in DIRECTIONS
+            for place in _PLACES
+        }
+        tiers = {row.tier for row in desired.get(POLICIES.name, {}).values()}
+        for direction in DIRECTIONS:
+            found[no_profile(direction)] = "the end: no profile allows it"
+            found.update({tier_end(direction, tier): f"the end of tier {tier}" for tier in tiers})
+        return found
 
     def _pipeline(self) -> Pipeline:
         if self.pipeline is None:

@@ -34,7 +34,7 @@ def reachability(lab_name: str | None, output: str | None) -> None:
     from tortie.diagnostics.reachability import Report, check
 
     async def run() -> Report:
-        return await check(await _fleet(lab_name), _quiet if output in ("json", "yaml") else progress)
+        return await check(await fleet_of(lab_name), _quiet if output in ("json", "yaml") else progress)
 
     report = asyncio.run(run())
     if output in ("json", "yaml"):
@@ -51,7 +51,7 @@ def reachability(lab_name: str | None, output: str | None) -> None:
         raise SystemExit(FAILED)
 
 
-async def _fleet(lab_name: str | None) -> Any:
+async def fleet_of(lab_name: str | None) -> Any:
     from tortie.admin.fleet import Fleet, own_socket
     from tortie.lab import state
     from tortie.lab.lab import admin_clients

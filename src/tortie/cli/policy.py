@@ -11,6 +11,7 @@ import click
 from tortie.cli import exit_codes
 from tortie.cli.context import Settings, run, settings
 from tortie.cli.policy_counters import counters
+from tortie.cli.policy_trace import trace
 from tortie.errors import TortieError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def command() -> None:
 
 
 command.add_command(counters)
+command.add_command(trace)
 
 
 def files_option(name: str, help_text: str, *flags: str) -> Callable[[F], F]:

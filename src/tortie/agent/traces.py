@@ -1,0 +1,97 @@
+"""Packets followed through nftables, for whoever asks over the admin socket: one trace at a time, bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from tortie.errors import TortieError, UsageError
+from tortie.kernel import one_packet
+from tortie.kernel.nft_trace import PacketTrace, Traced
+from tortie.net.addresses import Address
+
+MOST_SECONDS = 30.0
+MOST_SOURCES = 64
+
+Names = Callable[[], Mapping[str, str]]
+"""Chains of policies and profiles, and what each is for people."""
+
+
+class Traces:
+    """``names`` says whose chain is whose."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._running: PacketTrace | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(
+        self, sources: Sequence[str], destination: str, protocol: int, port: int | None, seconds: float
+    ) -> None:
+        """Follow such packets until `stop`, or until the time is over. Raises `UsageError`, `KernelError`, `ProgramFailed`."""
+        if not 0 < seconds <= MOST_SECONDS or not 0 < len(sources) <= MOST_SOURCES or not 0 < protocol < 256:
+            raise UsageError(
+                f"trace: seconds is at most {MOST_SECONDS:g}, sources are 1 to {MOST_SOURCES}, protocol is 1 to 255"
+            )
+        if port is not None and not 0 < port < 65536:
+            raise UsageError(f"trace: port is 1 to 65535, not {port}")
+        if self._running is not None:
+            raise UsageError("a trace runs on this node already: ask again when it has ended")
+        traced = Traced(
+            sources=tuple(map(_address, sources)),
+            destination=_address(destination),
+            protocol=protocol,
+            port=port,
+        )
+        trace = self._running = PacketTrace(traced)
+        try:
+            await trace.start()
+        except BaseException:
+            self._running = None
+            await trace.close()
+            raise
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._over)
+
+    def _over(self) -> None:
+        """Nobody asked for it: what is left is a table that the next trace replaces, and that marks for nobody."""
+        if self._running is not None:
+            self._running.abandon()
+            self._running = None
+
+    async def stop(self) -> list[dict[str, Any]]:
+        """Every rule that was met, each with ``policy`` where it is one's. Raises `UsageError`, `KernelError`."""
+        trace, self._running = self._running, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if trace is None:
+            raise UsageError("no trace runs on this node: it was never started, or its time was over")
+        events = await trace.stop()
+        names = self._names()
+        return [{**dataclasses.asdict(event), "policy": names.get(event.chain, "")} for event in events]
+
+    async def close(self) -> None:
+        if self._running is not None:
+            with suppress(TortieError):
+                await self._running.close()
+
+
+async def send(
+    netns: str, source: str, destination: str, protocol: int, port: int | None, icmp_type: int
+) -> dict[str, str]:
+    """Send one packet from the namespace (empty: our own): ``{"came", "detail"}``."""
+    if not 0 < protocol < 256 or not 0 <= icmp_type < 256 or (port is not None and not 0 < port < 65536):
+        raise UsageError(f"send: no such packet: protocol {protocol}, port {port}, type {icmp_type}")
+    sent = await one_packet.send(
+        netns or None, _address(source), _address(destination), protocol, port, icmp_type=icmp_type
+    )
+    return sent._asdict()
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise UsageError(f"trace: {error}") from None

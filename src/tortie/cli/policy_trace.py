@@ -1,0 +1,54 @@
+"""``tortie policy trace``: one real packet, followed through the nodes' nftables."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+
+@click.command()
+@click.option("--from", "source", required=True, metavar="POD|NODE", help="NAMESPACE/POD or a node.")
+@click.option(
+    "--to", "destination", required=True, metavar="POD|NODE|IP", help="NAMESPACE/POD, a node or an address."
+)
+@click.option("--port", "port", required=True, metavar="PORT", help="80/tcp, 53/udp, icmp …")
+@click.option("--ip-version", type=click.Choice(["4", "6"]), help="Only this one.")
+@click.option(
+    "--lab",
+    "lab_name",
+    envvar="TORTIE_LAB",
+    help="A lab's nodes; without it this host's, or the lab tortie's.",
+)
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")
+def trace(
+    source: str, destination: str, port: str, ip_version: str | None, lab_name: str | None, output: str | None
+) -> None:
+    """Send a real packet and show what the kernel did with it, rule by rule, and where it was lost.
+
+    Exit code 0: nothing dropped it; 1: it was lost; 2: it could not be tried.
+    """
+    from tortie.cli import exit_codes
+    from tortie.cli.check import fleet_of
+    from tortie.cli.output import show
+    from tortie.diagnostics import trace as traces
+    from tortie.diagnostics.ports import parse_port
+    from tortie.errors import TortieError, UsageError
+
+    async def run() -> traces.Trace:
+        asked = parse_port(port)
+        if asked.name:
+            raise UsageError(f"--port {port}: trace takes a number: write 80/tcp")
+        version = int(ip_version) if ip_version else None
+        return await traces.trace(await fleet_of(lab_name), source, destination, asked, ip_version=version)
+
+    try:
+        found = asyncio.run(run())
+    except TortieError as error:
+        raise UsageError(str(error)) from None
+    if output:
+        show(found.document(), output)
+    else:
+        click.echo("\n".join(traces.tell(found)))
+    if found.lost:
+        raise SystemExit(exit_codes.FAILED)
