@@ -202,7 +202,9 @@ class ActivePolicies:
         self._matches[name] = before + 1
         if before:
             return
-        if self.rows.get(name) is None and (self._reading is None or self._reading.key != name):
+        # A row that is about to go may be of an older policy: it may have changed while it matched nothing.
+        stale = name in self._unmatched or self.rows.get(name) is None
+        if stale and (self._reading is None or self._reading.key != name):
             self._activate(self._policies[name].read())
 
     def _stopped(self, name: PolicyKey, key: LocalKey) -> None:
