@@ -133,7 +133,11 @@ def _host_endpoints(rng: Random) -> list[Document]:
     """Another node's, sometimes: here it is only something that selectors match."""
     if not chance(rng, 0.4):
         return []
-    spec: Document = {"node": "far", "interfaceName": "eth0", "expectedIPs": ["192.0.2.20", "2001:db8::14"]}
+    spec: Document = {
+        "node": "far",
+        "interfaceName": "eth0",
+        "expectedIPs": ["198.18.2.20", "2001:db8:5::14"],
+    }
     if chance(rng, 0.5):
         spec["ports"] = [{"name": "web", "protocol": "TCP", "port": 80}]
     return [document("HostEndpoint", "far", spec, labels=some_labels(rng, LABELS))]
@@ -148,7 +152,7 @@ def _services(rng: Random, places: Sequence[Place]) -> list[Document]:
         for version in (0, 1):
             addresses = [place.addresses[version] for place in chosen]
             if chance(rng, 0.3):
-                addresses.append(("192.0.2.20", "2001:db8::14")[version])
+                addresses.append(("198.18.2.20", "2001:db8:5::14")[version])
             made.append(endpoint_slice(name, within, addresses, ports))
     return made
 

@@ -135,7 +135,7 @@ class Marksman:
     def _icmp(self, written: Document, number: int) -> tuple[int, int]:
         """Type and code."""
         unwanted = within(written, "notICMP")
-        if unwanted and chance(self.rng, 0.4):
+        if unwanted and protocol(written["protocol"]) == number and chance(self.rng, 0.4):
             return unwanted["type"], unwanted.get("code", 0)
         return self.rng.choice(ICMP_TYPES["ICMP" if number == 1 else "ICMPv6"]), self.rng.choice((0, 0, 1))
 

@@ -9,8 +9,8 @@ from tests.fuzz.words import (
     ACCOUNTS,
     ICMP_TYPES,
     LABELS,
+    MASKED,
     NAMESPACES,
-    NETS,
     OTHER_PROTOCOLS,
     PORT_NAMES,
     PORTS,
@@ -32,15 +32,16 @@ def rule(rng: Random, direction: str, *, namespace: str | None, actions: Sequenc
     made: Document = {"action": rng.choice(actions)}
     protocol = _protocol(rng, made)
     if chance(rng, 0.15):
-        versions = {"ICMP": (4,), "ICMPv6": (6,)}.get(str(protocol), (4, 6))
+        versions = {"ICMP": (4,), "ICMPv6": (6,)}.get(str(protocol or made.get("notProtocol")), (4, 6))
         made["ipVersion"] = rng.choice(versions)
     if protocol in ICMP_TYPES:
         _icmp(rng, made, ICMP_TYPES[str(protocol)])
+    version: int = made.get("ipVersion") or rng.choice((4, 6))  # nets of both in one rule are refused
     near, far = ("destination", "source") if direction == "ingress" else ("source", "destination")
     for side, likelihood in ((far, 0.75), (near, 0.25)):
         entity: Document = {}
         if chance(rng, likelihood):
-            _who(rng, entity, made.get("ipVersion"), namespace, direction if side == far else "")
+            _who(rng, entity, version, namespace, direction if side == far else "")
         if protocol in WITH_PORTS and chance(rng, 0.6 if side == "destination" else 0.35):
             _ports(rng, entity)
         if entity:
@@ -61,7 +62,9 @@ def _protocol(rng: Random, made: Document) -> int | str | None:
     if protocol is not None:
         made["protocol"] = protocol
     if chance(rng, 0.12 if protocol is None else 0.02):
-        made["notProtocol"] = rng.choice(("TCP", "UDP", "SCTP", "ICMP", 47, "UDPLite"))
+        made["notProtocol"] = rng.choice(
+            ("TCP", "UDP", "SCTP", "ICMP" if protocol is None else "TCP", 47, "UDPLite")
+        )
     return protocol
 
 
@@ -76,16 +79,7 @@ def _icmp(rng: Random, made: Document, types: Sequence[int]) -> None:
             made["notICMP"]["code"] = rng.choice((0, 0, 1))
 
 
-def nets(rng: Random, version: int | None) -> list[str]:
-    """A few, of one version or of both."""
-    if version is None:
-        version = rng.choice((4, 6, None))
-    if version is None:
-        return [*few(rng, NETS[4]), *few(rng, NETS[6])]
-    return few(rng, NETS[version])
-
-
-def _who(rng: Random, entity: Document, version: int | None, namespace: str | None, services_of: str) -> None:
+def _who(rng: Random, entity: Document, version: int, namespace: str | None, services_of: str) -> None:
     """One or two ways to say who is meant. ``services_of`` is the direction if services may stand on this side."""
     if services_of and chance(rng, 0.12):
         entity["services"] = {"name": rng.choice(SERVICES), "namespace": rng.choice(NAMESPACES)}
@@ -97,9 +91,9 @@ def _who(rng: Random, entity: Document, version: int | None, namespace: str | No
             ("nets", "nets", "notNets", "selector", "selector", "notSelector", "in", "account", "account")
         ):
             case "nets":
-                entity["nets"] = nets(rng, version)
+                entity["nets"] = few(rng, MASKED[version])
             case "notNets":
-                entity["notNets"] = nets(rng, version)
+                entity["notNets"] = few(rng, MASKED[version])
             case "selector":
                 entity["selector"] = selector(rng, LABELS)
             case "notSelector":

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.fuzz.compare import MakeEngine
-from tests.fuzz.engine import Deltas, TortieEngine
+from tests.fuzz.engine import Deltas, TortieEngine, Twist
 from tests.oracle.documents import Document, listed
 from tortie.desired.endpoints import ENDPOINTS
 from tortie.desired.policies import POLICIES, PROFILES, AppliedPolicies, EntityMatch, RuleRow, TierRow
@@ -49,17 +49,27 @@ def in_tiers(change: Callable[[TierRow], TierRow]) -> MakeEngine:
 
 def in_rows(changes: Mapping[Table[Any, Any], Change]) -> MakeEngine:
     """Rows of these tables are changed."""
+    twist = twisted(changes)
+    return lambda documents: TortieEngine(documents, twist)
+
+
+def twisted(changes: Mapping[Table[Any, Any], Change]) -> Twist:
+    """Deltas with the rows of these tables changed."""
     by_name = {table.name: change for table, change in changes.items()}
 
     def twist(deltas: Deltas) -> Deltas:
         return [
-            Delta(delta.table, {key: by_name[delta.table.name](row) for key, row in delta.put.items()})
+            Delta(
+                delta.table,
+                {key: by_name[delta.table.name](row) for key, row in delta.put.items()},
+                delta.gone,
+            )
             if delta.table.name in by_name
             else delta
             for delta in deltas
         ]
 
-    return lambda documents: TortieEngine(documents, twist)
+    return twist
 
 
 def in_specs(change: Callable[[Document], None], *kinds: str) -> MakeEngine:

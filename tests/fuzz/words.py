@@ -41,14 +41,22 @@ PORTS: Sequence[int | str] = (
 NETS: Mapping[int, Sequence[str]] = {
     4: (
         "10.65.0.2", "10.65.0.2/31", "10.65.0.0/30", "10.65.0.5/30", "10.65.0.4/30", "10.65.0.0/29", "10.65.0.0/16",
-        "192.0.2.0/24", "192.0.2.16/28", "192.0.2.24/29", "192.0.2.20", "198.51.100.0/25", "0.0.0.0/0",
+        "198.18.2.0/24", "198.18.2.16/28", "198.18.2.24/29", "198.18.2.20", "198.51.100.0/25", "0.0.0.0/0",
     ),
     6: (
         "fd65::2", "fd65::2/127", "fd65::/126", "fd65::4/126", "fd65::5/126", "fd65::/125", "fd65::/48",
-        "2001:db8::/64", "2001:db8::10/124", "2001:db8::18/125", "2001:db8::14", "2001:db8:1::/64", "::/0",
+        "2001:db8:5::/64", "2001:db8:5::10/124", "2001:db8:5::18/125", "2001:db8:5::14", "2001:db8:1::/64", "::/0",
     ),
 }  # fmt: skip
-OUTSIDE: Mapping[int, Sequence[str]] = {4: ("192.0.2.2", "203.0.113.7"), 6: ("2001:db8::2", "2001:db8:f::7")}
+MASKED: Mapping[int, Sequence[str]] = {
+    version: [each for each in nets if each not in ("10.65.0.5/30", "fd65::5/126")]
+    for version, nets in NETS.items()
+}
+"""Those without bits beyond their length, as rules must have them; network sets need not."""
+OUTSIDE: Mapping[int, Sequence[str]] = {
+    4: ("198.18.2.2", "203.0.113.200"),
+    6: ("2001:db8:5::2", "2001:db8:f::7"),
+}
 ICMP_TYPES: Mapping[str, Sequence[int]] = {"ICMP": (8, 13), "ICMPv6": (128, 139)}
 """Those that begin a conversation, so that the kernel takes them for new ones."""
 OTHER_PROTOCOLS: Sequence[int | str] = (47, 50, 89, 253, "UDPLite")
