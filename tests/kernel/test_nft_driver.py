@@ -310,3 +310,34 @@ async def test_nft_shows_policies_as_they_are_named(netns: Callable[[], str]) ->
     await plane.close()
     world.close()
     assert shown == (GOLDEN / "policy.nft").read_text()
+
+
+async def test_others_tables_are_none_of_our_business(driver: NftDriver, socket: NftSocket) -> None:
+    """Where others change their tables all the time, ours are read anew only when somebody touched these."""
+    assert not await put(driver, frame(SettingsRow()))
+    await driver.read()
+
+    def by_others(table: str, chain: str, *, rules: int = 1) -> None:
+        with NftSocket(socket.namespace, table=table) as other:
+            batch = Batch(table)
+            batch.put_table(Table("ip", table))
+            batch.put_chain(ChainKey("ip", chain), None)
+            for _ in range(rules):
+                batch.add_rule(ChainKey("ip", chain), Rule((Counter(), ACCEPT)))
+            assert other.commit(batch) is None
+
+    for number in range(3):
+        by_others("services", f"c{number}")
+    assert not await driver.disturbed()
+    by_others("services", "more", rules=20_000)
+    assert not await put(driver, chains(3)), "our own changes in between"
+    by_others("services", "last")
+    assert not await driver.disturbed()
+    assert not await put(driver, chains(3000)), "however large"
+    assert not await driver.disturbed()
+    by_others("tortie", "mine")
+    by_others("services", "again")
+    assert await driver.disturbed()
+    assert await driver.disturbed(), "until it is read"
+    assert ChainKey("ip", "mine") in await driver.read()
+    assert not await driver.disturbed()

@@ -17,6 +17,7 @@ from tortie.host.routes import Route
 from tortie.kernel.monitor import Event
 from tortie.kernel.netlink import Request
 from tortie.kernel.nft import Batch, Refused
+from tortie.kernel.nft_news import News
 from tortie.net.addresses import Address, Interface
 
 
@@ -70,6 +71,10 @@ class Rules(Protocol):
 
     def generation(self) -> int:
         """Counts every change by anybody."""
+        ...
+
+    def news(self) -> News:
+        """What others did since the last time; the first time it begins to listen."""
         ...
 
     def read(self) -> dict[NftKey, NftValue]: ...

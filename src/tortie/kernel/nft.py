@@ -34,6 +34,7 @@ from tortie.host.nft import (
 from tortie.kernel import netlink as nl
 from tortie.kernel import nft_codec as codec
 from tortie.kernel.netns import Namespace, open_netlink
+from tortie.kernel.nft_news import News, NftNews
 
 _SEND_BYTES = 128 << 20
 """A whole batch goes in one send: that makes it atomic."""
@@ -153,6 +154,8 @@ class NftSocket:
         """How many batches were sent: none for a state that needs no change."""
         self.netlink = open_netlink(namespace, nl.NETFILTER)
         self.netlink.grow_buffers(send=_SEND_BYTES, receive=_RECEIVE_BYTES)
+        self.namespace = namespace
+        self._news: NftNews | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +165,8 @@ class NftSocket:
 
     def close(self) -> None:
         self.netlink.close()
+        if self._news is not None:
+            self._news.close()
 
     def generation(self) -> int:
         """Counts every change of any table in the namespace; equal numbers say that nothing changed between."""
@@ -169,6 +174,12 @@ class NftSocket:
             nl.Request(codec.GET_GENERATION, 0, codec.header(None), "read the generation of nf_tables")
         )
         return 0 if answer is None else int.from_bytes(nl.attributes(answer.body, 4)[1], "big")
+
+    def news(self) -> News:
+        """What others did since the last time this was asked; the first time it begins to listen."""
+        if self._news is None:
+            self._news = NftNews(self.namespace, table=self.table, own_port=self.netlink.port)
+        return self._news.take()
 
     def commit(self, batch: Batch) -> Refused | None:
         """Send a batch; None says that all of it is done, else none of it is."""

@@ -94,12 +94,25 @@ class NftDriver:
         return self._generation
 
     async def disturbed(self) -> bool:
-        """Whether anybody else has changed any table since we last read or wrote."""
-        return await self._thread.run(
-            lambda: bool(self._stale) or self._rules.generation() != self._generation
-        )
+        """Whether anybody else has changed, or may have changed, our tables since we last read or wrote."""
+        return await self._thread.run(self._disturbed)
+
+    def _disturbed(self) -> bool:
+        if self._stale or self._generation < 0:
+            return True
+        generation = self._rules.generation()
+        if generation == self._generation:
+            return False
+        changes, ours = self._rules.news()
+        if ours or generation - self._generation != changes:
+            # A change that nobody has told us of yet counts as one of ours.
+            self._generation = -1
+            return True
+        self._generation = generation
+        return False
 
     def _read(self) -> dict[NftKey, NftValue]:
+        self._rules.news()
         while True:
             generation = self._rules.generation()
             found = self._rules.read()
