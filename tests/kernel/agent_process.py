@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,10 +58,12 @@ class AgentProcess:
         self.client = AdminClient(self.run_dir / "admin.sock")
         self.child: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> AgentProcess:
+    def start(self, *options: str, through: Sequence[str] = ()) -> AgentProcess:
+        """``through``: a program that starts it, with that program's own arguments."""
         argv = [
             "nsenter",
             f"--net=/run/netns/{self.namespace}",
+            *through,
             sys.executable,
             "-m",
             "tortie",

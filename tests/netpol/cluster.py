@@ -11,8 +11,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from tests.lab.lab_command import LabCommand, finish, lab
 from tests.netpol.documents import EVERYTHING, Document, namespace, policy, port
@@ -29,8 +30,8 @@ class Cluster:
     def __init__(
         self, command: LabCommand, prober: Prober, addresses: Mapping[str, Mapping[int, str]]
     ) -> None:
-        self._lab = command
-        self._prober = prober
+        self.lab = command
+        self.prober = prober
         self.addresses = addresses
         self._datastore = ("--datastore", str(command.status()["datastore"]))
         self._fence_port = 80
@@ -60,6 +61,19 @@ class Cluster:
         while wrong := self._differences(wanted):
             assert time.monotonic() < deadline, "\n".join(["these are not as expected:", *wrong[:40]])
         assert not (wrong := self._differences(wanted)), "\n".join(["it did not stay so:", *wrong[:40]])
+
+    def stays(self, expected: Mapping[Pair, bool], done: Callable[[], bool]) -> None:
+        """The whole table is as expected all the time, until it is done."""
+        wanted = {**expected, **self._fence()}
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            over = done()
+            assert not (wrong := self._differences(wanted)), "\n".join(
+                ["for a while it was not so:", *wrong[:40]]
+            )
+            if over:
+                return
+            assert time.monotonic() < deadline, "it is not done"
 
     def run_step(self, case: Case, step: Step) -> None:
         self.delete(step.gone)
@@ -92,7 +106,7 @@ class Cluster:
         questions = {
             Question(pair, version): allowed for pair, allowed in expected.items() for version in (4, 6)
         }
-        seen = self._prober.ask(questions)
+        seen = self.prober.ask(questions)
         return [
             f"over IPv{version}: {each}"
             for version in (4, 6)
@@ -103,7 +117,7 @@ class Cluster:
 
     def _run(self, *argv: str, documents: Sequence[Document] = ()) -> None:
         text = "\n".join(f"---\n{json.dumps(document)}" for document in documents)
-        self._lab.run(*self._datastore, *argv, stdin=text)
+        self.lab.run(*self._datastore, *argv, stdin=text)
 
 
 @contextmanager
@@ -119,12 +133,17 @@ def cluster(name: str) -> Iterator[Cluster]:
             for pod in node["pods"]
         }
         assert found.keys() == places.keys()
-        addresses = {name: {6 if ":" in ip else 4: ip for ip in pod["ips"]} for name, pod in found.items()}
-        prober = Prober({name: Stand(pod["netns"], addresses[name]) for name, pod in found.items()})
+        stands = {name: stand_of(pod) for name, pod in found.items()}
+        prober = Prober(stands)
         try:
-            yield Cluster(made, prober, addresses)
+            yield Cluster(made, prober, {name: stand.addresses for name, stand in stands.items()})
         finally:
             prober.close()
+
+
+def stand_of(pod: Mapping[str, Any]) -> Stand:
+    """Of a pod as the lab tells it."""
+    return Stand(pod["netns"], {6 if ":" in ip else 4: ip for ip in pod["ips"]})
 
 
 async def _add_pods(made: LabCommand, places: Mapping[str, str]) -> None:

@@ -56,18 +56,29 @@ class Prober:
     """Listens on every pod from the start; close it at the end."""
 
     def __init__(self, stands: Mapping[str, Stand]) -> None:
-        self._stands = stands
+        self._stands: dict[str, Stand] = {}
         self._selector = selectors.DefaultSelector()
-        self._servers: list[socket.socket] = []
-        for stand in stands.values():
-            self._servers += netns.run(stand.namespace, partial(_listeners, stand))
-        for server in self._servers:
+        self._servers: dict[str, list[socket.socket]] = {}
+        for name, stand in stands.items():
+            self.add(name, stand)
+
+    def add(self, name: str, stand: Stand) -> None:
+        self._stands[name] = stand
+        self._servers[name] = netns.run(stand.namespace, partial(_listeners, stand))
+        for server in self._servers[name]:
             self._selector.register(server, selectors.EVENT_READ, None)
 
-    def close(self) -> None:
-        self._selector.close()
-        for server in self._servers:
+    def forget(self, name: str) -> None:
+        """Before the pod goes: a socket would keep its namespace alive."""
+        for server in self._servers.pop(name, ()):
+            self._selector.unregister(server)
             server.close()
+        self._stands.pop(name, None)
+
+    def close(self) -> None:
+        for name in list(self._servers):
+            self.forget(name)
+        self._selector.close()
 
     def ask(self, expected: Mapping[Question, bool]) -> dict[Question, bool]:
         """One round: each question's answer as it is now. What is expected only says how long to wait for what."""

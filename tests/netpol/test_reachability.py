@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
 from tests.netpol.cases import CASES
-from tests.netpol.cluster import Cluster, cluster
+from tests.netpol.cluster import Cluster
 from tests.netpol.model import ANY, NODES, Case, Step
 
 pytestmark = pytest.mark.needs("bird", "nftables")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    with cluster(f"tt-{os.getpid()}-netpol") as made:
-        yield made
 
 
 def test_without_policies_everyone_reaches_everyone(shared: Cluster) -> None:
