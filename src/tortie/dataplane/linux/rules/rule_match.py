@@ -10,6 +10,7 @@ from typing import Final, Literal
 from tortie.dataplane.linux.rules import matches as m
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.elements import VERSION_OF, merged, packed
+from tortie.dataplane.linux.rules.intervals import merged as merged_ranges
 from tortie.desired.policies import EntityMatch, ICMPMatch, PortRange, RuleRow
 from tortie.host.nft import (
     ADDRESS_FIELD,
@@ -33,6 +34,8 @@ from tortie.net.addresses import BITS, Prefix
 SetName = Callable[[Family, str], str]
 """The kernel's name of an IP set, by its id, as it is now."""
 
+_FEW: Final = 3
+"""So many ranges are asked one by one; a set of their own would cost the kernel more than they do."""
 _ICMP: Final[dict[Family, int]] = {"ip": 1, "ip6": 58}
 _PORT_OFFSET = {"source": 0, "destination": 2}
 _PROTOCOL_REGISTER: Final[dict[Family, int]] = {"ip": 9, "ip6": 2}
@@ -115,8 +118,8 @@ def _addresses(
             return None
         found += _within(family, load, nets, sets, inverted=False)
     not_nets = _intervals(family, entity.not_nets)
-    if not_nets:
-        found += _within(family, load, not_nets, sets, inverted=True)
+    for some in [not_nets] if len(not_nets) > _FEW else [[one] for one in not_nets]:
+        found += _within(family, load, some, sets, inverted=True)
     for ipset in entity.sets:
         found += [load, Lookup(set_name(family, ipset))]
     for ipset in entity.not_sets:
@@ -173,8 +176,11 @@ def _ports(
 ) -> list[tuple[Expression, ...]]:
     """Alternatives; one that asks nothing where the entity has no ports."""
     found: list[tuple[Expression, ...]] = []
-    if entity.ports:
-        found.append(_port_in(family, end, entity.ports, sets, inverted=False))
+    ranges = _joined(entity.ports)
+    if len(ranges) > _FEW:
+        found.append(_port_in(family, end, ranges, sets, inverted=False))
+    else:
+        found += (_port_in(family, end, [one], sets, inverted=False) for one in ranges)
     found += [_named(family, end, set_name(family, ipset), inverted=False) for ipset in entity.named_ports]
     return found or [()]
 
@@ -183,24 +189,26 @@ def _forbidden_ports(
     family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
 ) -> list[Expression]:
     found: list[Expression] = []
-    if entity.not_ports:
-        found += _port_in(family, end, entity.not_ports, sets, inverted=True)
+    ranges = _joined(entity.not_ports)
+    if len(ranges) > _FEW:
+        found += _port_in(family, end, ranges, sets, inverted=True)
+    else:
+        for one in ranges:
+            found += _port_in(family, end, [one], sets, inverted=True)
     for ipset in entity.not_named_ports:
         found += _named(family, end, set_name(family, ipset), inverted=True)
     return found
 
 
+def _joined(ports: Sequence[PortRange]) -> list[tuple[int, int]]:
+    return merged_ranges((first, last) for first, last in ports)
+
+
 def _port_in(
-    family: Family, end: str, ranges: Sequence[PortRange], sets: dict[NftKey, NftValue], *, inverted: bool
+    family: Family, end: str, ranges: list[tuple[int, int]], sets: dict[NftKey, NftValue], *, inverted: bool
 ) -> tuple[Expression, ...]:
     load = Payload("transport", _PORT_OFFSET[end], 2)
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    bounds = [(first.to_bytes(2, "big"), last.to_bytes(2, "big")) for first, last in joined]
+    bounds = [(first.to_bytes(2, "big"), last.to_bytes(2, "big")) for first, last in ranges]
     if len(bounds) > 1:
         return load, Lookup(_own_set(family, "ports", "inet_service", bounds, sets), inverted)
     low, high = bounds[0]
