@@ -121,9 +121,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(name: str) -> Iterator[Cluster]:
-    """Two nodes, both IP versions, and the pods of all cases."""
-    with lab(name, "--nodes", "2", "--dual-stack") as made:
+def cluster(name: str, *options: str) -> Iterator[Cluster]:
+    """Two nodes, both IP versions, and the pods of all cases; ``options`` are further ones of ``lab up``."""
+    with lab(name, "--nodes", "2", "--dual-stack", *options) as made:
         made.apply(*(namespace(each) for each in ("x", "y", "z", "fence")))
         places = {**NODES, **FENCE}
         asyncio.run(_add_pods(made, places))
