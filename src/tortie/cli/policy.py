@@ -135,7 +135,7 @@ def the_cluster(files: Sequence[str], recursive: bool, namespace: str) -> Cluste
     """Of the files, or of the datastore without any. What is wrong in it is told."""
     from tortie.diagnostics.cluster import build
 
-    cluster = build(updates_of(files, recursive, namespace, settings()))
+    cluster = build(updates_of(files, recursive, namespace, settings()), offline=bool(files))
     warn(cluster)
     return cluster
 
@@ -231,7 +231,8 @@ def preview(
         wanted = [parse_port(port) for port in ports]
         new = read(files, recursive, namespace)
         stored = updates_of(base, recursive, namespace, settings())
-        before, after = build(stored), build(overlay(stored, new))
+        offline = bool(base)
+        before, after = build(stored, offline=offline), build(overlay(stored, new), offline=offline)
         warn(after)
         answer = found.preview(before, after, wanted, ip_version=version(ip_version))
     if output == "json":

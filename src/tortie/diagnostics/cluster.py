@@ -73,20 +73,23 @@ async def read_store(store: Store) -> list[Update]:
     return found
 
 
-def overlay(below: Iterable[Update], above: Iterable[Resource[Any]]) -> list[Update]:
+def overlay(below: Iterable[Update], above: Sequence[Resource[Any]]) -> list[Update]:
     """As if the resources were applied."""
     found = {update.key: update for update in below}
     found.update({resource.key: Put(resource) for resource in above})
+    derived.following(found, above)
     return list(found.values())
 
 
-def build(updates: Sequence[Update]) -> Cluster:
-    """Calculate the rows of everywhere."""
+def build(updates: Sequence[Update], *, offline: bool = False) -> Cluster:
+    """Calculate the rows of everywhere. ``offline``: they are files, in which nobody made the profiles that ADD makes."""
     stored = [update.resource for update in updates if isinstance(update, Put)]
     made_up = derived.stand_ins(stored)
     everything = [*stored, *made_up.resources]
-    inherited = list(derived.profiles(everything))
-    everything += inherited
+    named_by = (
+        [each for each in everything if each.key.kind == WORKLOAD_ENDPOINT] if offline else made_up.resources
+    )
+    everything += derived.profiles(everything, named_by)
     invalid = [update for update in updates if isinstance(update, Invalid)]
     graph = CalcGraph(Scope(None))
     graph.fold([*map(Put, everything), *invalid])

@@ -10,19 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from tortie.net.addresses import Address, Prefix, Version
 from tortie.resources.ip_pool import IP_POOL
 from tortie.resources.namespace import NAMESPACE
 from tortie.resources.pod import POD
 from tortie.resources.profile import PROFILE
-from tortie.resources.resource import Resource, ResourceKey
+from tortie.resources.resource import Put, Resource, ResourceKey, Update
 from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.shape import is_array, is_object
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.endpoint import build_endpoint
-from tortie.workloads.labels import allow_all
+from tortie.workloads.labels import allow_all, endpoint_after, profile_after, source_of
 from tortie.workloads.names import DEFAULT_INTERFACE, pod_interface
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes
@@ -141,30 +139,49 @@ def _taken(resources: Iterable[Resource[Any]]) -> set[Address]:
     return found
 
 
-def profiles(resources: Iterable[Resource[Any]]) -> Iterator[Resource[Any]]:
-    """Of each namespace and service account, as Calico's controllers make them, where none is stored; also of those that an
-    endpoint names and no document describes."""
+def profiles(
+    resources: Iterable[Resource[Any]], named_by: Iterable[Resource[Any]]
+) -> Iterator[Resource[Any]]:
+    """Of each namespace and service account, where none is stored, as `tortie.workloads` makes them; and of those that the
+    endpoints of ``named_by`` name and no document describes."""
     everything = list(resources)
     stored = {each.key.name for each in everything if each.key.kind == PROFILE}
     made: dict[str, Resource[Any]] = {}
     for each in everything:
-        if each.key.kind == NAMESPACE:
-            name, prefix = f"kns.{each.key.name}", "pcns."
-        elif each.key.kind == SERVICE_ACCOUNT:
-            name, prefix = f"ksa.{each.key.within}.{each.key.name}", "pcsa."
-        else:
-            continue
-        made[name] = _labelled(name, {prefix + label: value for label, value in each.metadata.labels.items()})
-    for each in everything:
-        if each.key.kind == WORKLOAD_ENDPOINT:
-            for name in each.spec.profiles:
-                if name.startswith(("kns.", "ksa.")):
-                    made.setdefault(name, _labelled(name, {}))
+        if (named := profile_of(each)) is not None:
+            name, prefix = named
+            made[name] = profile_after(allow_all(name), prefix, each.metadata.labels)
+    for each in named_by:
+        for name in each.spec.profiles:
+            if source_of(name) is not None:
+                made.setdefault(name, allow_all(name))
     yield from (profile for name, profile in made.items() if name not in stored)
 
 
-def _labelled(name: str, labels: dict[str, str]) -> Resource[Any]:
-    """As ADD makes it, with the labels of what it stands for."""
-    plain = allow_all(name)
-    spec = msgspec.structs.replace(plain.spec, labels_to_apply={**labels, **plain.spec.labels_to_apply})
-    return Resource(key=ResourceKey(PROFILE, name), spec=spec)
+def profile_of(resource: Resource[Any]) -> tuple[str, str] | None:
+    """The profile that passes this one's labels on, and the prefix under which it does."""
+    if resource.key.kind == NAMESPACE:
+        return f"kns.{resource.key.name}", "pcns."
+    if resource.key.kind == SERVICE_ACCOUNT:
+        return f"ksa.{resource.key.within}.{resource.key.name}", "pcsa."
+    return None
+
+
+def following(found: dict[ResourceKey, Update], applied: Iterable[Resource[Any]]) -> None:
+    """Bring into ``found`` what follows from the labels of what was applied, as ``tortie apply`` does."""
+    pods = {(each.key.within, each.key.name): each for each in applied if each.key.kind == POD}
+    fresh = {each.key for each in applied}
+    for key, update in list(found.items()):
+        if key.kind != WORKLOAD_ENDPOINT or key in fresh or not isinstance(update, Put):
+            continue
+        pod = pods.get((key.within, update.resource.spec.pod))
+        if pod is not None:
+            found[key] = Put(endpoint_after(update.resource, pod.metadata.labels))
+    for each in applied:
+        if (named := profile_of(each)) is None:
+            continue
+        name, prefix = named
+        key = ResourceKey(PROFILE, name)
+        old = found.get(key)
+        if key not in fresh and isinstance(old, Put):
+            found[key] = Put(profile_after(old.resource, prefix, each.metadata.labels))

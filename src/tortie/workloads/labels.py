@@ -82,26 +82,33 @@ def _with_labels(resource: Resource[Any], labels: Mapping[str, str]) -> Resource
     return replace(resource, metadata=replace(resource.metadata, labels=dict(labels)))
 
 
-async def _endpoint_follows(store: Store, endpoint: ResourceKey, pod: ResourceKey) -> None:
-    """Calico's own labels stay."""
+def endpoint_after(old: Resource[Any], labels: Mapping[str, str]) -> Resource[Any]:
+    """The endpoint of a pod with these labels. Calico's own stay."""
+    own = {label: value for label, value in old.metadata.labels.items() if label.startswith(_CALICO)}
+    return _with_labels(old, {**labels, **own})
 
+
+def profile_after(old: Resource[Any], prefix: str, labels: Mapping[str, str]) -> Resource[Any]:
+    """The profile of a namespace (``pcns.``) or an account (``pcsa.``) with these labels."""
+    inherited = {prefix + label: value for label, value in labels.items()}
+    kept = {
+        label: value
+        for label, value in old.spec.labels_to_apply.items()
+        if label == prefix + OWN_NAME or not label.startswith(prefix)
+    }
+    return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**inherited, **kept}))
+
+
+async def _endpoint_follows(store: Store, endpoint: ResourceKey, pod: ResourceKey) -> None:
     async def edit(old: Resource[Any]) -> Resource[Any]:
-        own = {label: value for label, value in old.metadata.labels.items() if label.startswith(_CALICO)}
-        return _with_labels(old, {**(await store.get(pod)).metadata.labels, **own})
+        return endpoint_after(old, (await store.get(pod)).metadata.labels)
 
     await _edit_if_there(store, endpoint, edit)
 
 
 async def _profile_follows(store: Store, name: str, prefix: str, source: ResourceKey) -> None:
     async def edit(old: Resource[Any]) -> Resource[Any]:
-        labels = (await store.get(source)).metadata.labels
-        inherited = {prefix + label: value for label, value in labels.items()}
-        kept = {
-            label: value
-            for label, value in old.spec.labels_to_apply.items()
-            if label == prefix + OWN_NAME or not label.startswith(prefix)
-        }
-        return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**inherited, **kept}))
+        return profile_after(old, prefix, (await store.get(source)).metadata.labels)
 
     key = ResourceKey(PROFILE, name)
     try:

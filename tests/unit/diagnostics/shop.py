@@ -89,4 +89,4 @@ def updates(*texts: str) -> list[Update]:
 
 
 def cluster(*texts: str, pods: Iterable[str] = (PODS,)) -> Cluster:
-    return build(updates(*pods, *texts))
+    return build(updates(*pods, *texts), offline=True)

@@ -131,3 +131,89 @@ def test_new_pods_are_told_and_not_compared() -> None:
         "1-65535/udp, 1-65535/sctp, icmp\n  allow becomes deny: from other/stranger, shop/client to shop/web"
         in lines
     )
+
+
+def test_what_apply_would_change_besides_is_previewed_too() -> None:
+    """Stored endpoints and profiles follow the labels of their pods and namespaces."""
+    real = PODS + "---" + STORED
+    policy = """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  selector: app == 'web'
+  ingress:
+  - {action: Allow, source: {selector: app == 'client', namespaceSelector: team == 'a'}}
+"""
+    below = updates(real, policy)
+    before = build(below)
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: other}}
+spec: {nodeName: two}
+"""
+    namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: z}}}"
+    for text in (pod, namespace):
+        after = build(overlay(below, read(text, "new.yaml")))
+        found = previews.preview(before, after, [parse_port("80")])
+        document = json.loads("".join(previews.as_json(found)))
+        assert [(pair["source"], pair["after"]) for pair in document["pairs"]] == [("shop/client", "deny")], (
+            text
+        )
+
+
+STORED = """
+apiVersion: projectcalico.org/v3
+kind: Profile
+metadata: {name: kns.shop}
+spec:
+  ingress: [{action: Allow}]
+  egress: [{action: Allow}]
+  labelsToApply: {pcns.projectcalico.org/name: shop, pcns.team: a}
+---
+apiVersion: projectcalico.org/v3
+kind: WorkloadEndpoint
+metadata:
+  name: two-k8s-client-eth0
+  namespace: shop
+  labels: {app: client, projectcalico.org/namespace: shop, projectcalico.org/orchestrator: k8s}
+spec:
+  orchestrator: k8s
+  node: two
+  pod: client
+  endpoint: eth0
+  containerID: abc
+  interfaceName: cali123
+  ipNetworks: [10.0.0.9/32]
+  profiles: [kns.shop]
+"""
+
+
+def test_a_stored_endpoint_without_its_profile_is_shut_as_in_the_kernel() -> None:
+    orphan = updates(
+        PODS, STORED.replace("name: kns.shop", "name: kns.else").replace("[kns.shop]", "[kns.gone]")
+    )
+    question = Question(source="shop/web", destination="shop/client", port=parse_port("80"))
+    assert explain(build(orphan), question).verdict == "deny"
+    assert explain(build(orphan, offline=True), question).verdict == "allow"
+
+
+def test_a_network_set_that_might_hold_the_pod_leaves_a_doubt() -> None:
+    policy = FROM_NET.replace("nets: [10.0.0.0/8]", "selector: zone == 'x'")
+    nets = """
+apiVersion: projectcalico.org/v3
+kind: NetworkSet
+metadata: {name: x, namespace: shop, labels: {zone: x}}
+spec: {nets: [%s]}
+"""
+    question = Question(source="shop/client", destination="shop/web", port=parse_port("80"))
+    for net, pool, doubt in (
+        ("10.0.0.0/8", "", True),
+        ("10.0.0.7/32", "", True),
+        ("10.0.0.0/8", "10.1.0.0/16", False),
+        ("10.1.0.0/24", "10.1.0.0/16", True),
+        ("172.16.0.0/12", "10.1.0.0/16", False),
+    ):
+        texts = (policy, nets % net, POOL % pool) if pool else (policy, nets % net)
+        assert bool(explain(cluster(*texts), question).notes) is doubt, (net, pool)
