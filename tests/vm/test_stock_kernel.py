@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.vm import machine
 
 IPIP = """
@@ -35,3 +37,29 @@ def test_nftables_runs_there() -> None:
     ran = machine.run(job, modules=["nf_tables", "nf_conntrack"])
     assert ran.status == 0, ran.output
     assert "hook input priority filter" in ran.output
+
+
+def test_the_tables_of_policy_are_taken_there() -> None:
+    """As nft shows them here: the kernel of Debian 12 knows every expression of ours, and shows the same."""
+    path = Path(__file__).parents[1] / "kernel" / "golden" / "policy.nft"
+    golden = path.read_text()
+    protocols = "ip 0 IP\\nicmp 1 ICMP\\nipencap 4 IP-ENCAP\\ntcp 6 TCP\\nudp 17 UDP\\n"
+    job = (
+        f"set -e\nmkdir -p /etc\nprintf '{protocols}' > /etc/protocols\n"
+        f"cat > /tmp/policy.nft <<'EOF'\n{golden}EOF\nnft -f /tmp/policy.nft\nnft list table ip tortie"
+    )
+    modules = [
+        "nf_tables",
+        "nf_conntrack",
+        "nft_ct",
+        "nft_masq",
+        "nft_chain_nat",
+        "nft_log",
+        "nf_log_syslog",
+        "nft_objref",
+        "nft_reject_ipv4",
+    ]
+    ran = machine.run(job, modules=modules)
+    assert ran.status == 0, ran.output
+    for line in golden.splitlines():
+        assert line.strip() in ran.output
