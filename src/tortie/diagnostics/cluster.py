@@ -50,12 +50,13 @@ class Pod:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cluster:
-    """``pods`` by namespace and name; only those with an address."""
+    """``pods`` by namespace and name; only those with an address. ``on_hosts``: pods in their node's network, and that node."""
 
     state: State
     where: Whereabouts
     pods: Mapping[str, Pod]
     by_key: Mapping[EndpointKey, Pod]
+    on_hosts: Mapping[str, str]
     stand_ins: StandIns
     problems: tuple[Problem, ...]
 
@@ -116,6 +117,11 @@ def build(updates: Sequence[Update], *, offline: bool = False) -> Cluster:
         where=where,
         pods=dict(sorted(pods.items())),
         by_key=by_key,
+        on_hosts={
+            f"{each.key.within}/{each.key.name}": each.spec.node_name
+            for each in stored
+            if each.key.kind == POD and each.spec.host_network
+        },
         stand_ins=made_up,
         problems=flush.problems,
     )

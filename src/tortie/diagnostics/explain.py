@@ -149,6 +149,8 @@ def _party(cluster: Cluster, text: str, option: str) -> Party:
 
 def _nobody(cluster: Cluster, text: str, option: str) -> str:
     namespace, slash, _ = text.partition("/")
+    if (node := cluster.on_hosts.get(text)) is not None:
+        return f"{option} {text} is in its node's own network: ask for the node{f' {node}' if node else ''}"
     if slash:
         there = [name for name in cluster.pods if name.startswith(f"{namespace}/")]
         known = f"those of {namespace}: {', '.join(there[:10])}" if there else f"{namespace} has none"

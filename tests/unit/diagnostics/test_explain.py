@@ -106,7 +106,7 @@ def test_ends_are_found_by_name_and_by_address() -> None:
     [
         ("shop/nobody", "shop/web", "80", "those of shop: shop/client, shop/web"),
         ("nowhere/x", "shop/web", "80", "nowhere has none"),
-        ("shop/on-host", "shop/web", "80", "no such pod with an address"),
+        ("shop/on-host", "shop/web", "80", "in its node's own network: ask for the node two"),
         ("three", "shop/web", "80", "a node (one, two)"),
         ("shop/client", "shop/web", "dns", "no tcp port of that name; its names: dns, http"),
         ("shop/client", "one", "http", "only pods name their ports"),
