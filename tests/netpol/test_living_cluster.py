@@ -148,6 +148,19 @@ def test_a_new_pod_without_policy_is_open(shared: Cluster) -> None:
         shared.lab.run("lab", "pod", "rm", "x/free")
 
 
+def test_pods_of_a_namespace_that_was_deleted_and_made_again_are_open(shared: Cluster) -> None:
+    for _ in range(2):
+        made = shared.lab.add_pod("one", "node1", "-n", "again")
+        shared.prober.add("again/one", stand_of(made))
+        try:
+            both = Case(number=0, name="", pods="x/a x/b again/one", steps=(Step(expect={"TCP 80": ()}),))
+            shared.run_step(both, both.steps[0])
+        finally:
+            shared.prober.forget("again/one")
+            shared.lab.run("lab", "pod", "rm", "again/one")
+        shared.lab.delete("namespace", "again")
+
+
 def test_everything_is_open_again(shared: Cluster) -> None:
     whole = Case(number=0, name="", pods="x/a x/b y/a y/b z/a z/b", steps=(Step(expect={ANY: ()}),))
     shared.run_step(whole, whole.steps[0])

@@ -47,7 +47,7 @@ from tortie.observe.health import Health
 from tortie.observe.metrics import Metrics
 from tortie.resources.node import NODE as NODE_KIND
 from tortie.resources.profile import PROFILE
-from tortie.resources.resource import Kind
+from tortie.resources.resource import Delete, Kind
 from tortie.resources.tier import TIER
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.live_facts import LiveFacts
@@ -181,12 +181,13 @@ class Node:
 
     def _make_workloads(self, store: Store, allocator: Allocator, pipeline: Pipeline) -> Sandboxes:
         self._links = LinuxPodLinks()
+        self._profiles = Profiles(store)
         means = Means(
             node=self._config.node,
             store=store,
             allocator=allocator,
             register=StoreRegister(store, pipeline),
-            profiles=Profiles(store),
+            profiles=self._profiles,
             live=LiveFacts(store),
             realised=pipeline.realised,
             links=self._links,
@@ -213,6 +214,9 @@ class Node:
         pipeline.waiting_because("reading the datastore's snapshot")
 
         async def sink(batch: Batch) -> None:
+            for update in batch.updates:
+                if isinstance(update, Delete) and update.key.kind == PROFILE:
+                    self._profiles.forget(update.key.name)
             changed = self.settings.take(batch.updates)
             if changed or (batch.in_sync and self._current is None):
                 await self._settings_changed(final=batch.in_sync or self._current is not None)

@@ -24,6 +24,10 @@ class Profiles:
         self._clock = clock
         self._seen: dict[str, float] = {}
 
+    def forget(self, name: str) -> None:
+        """It was deleted: the next pod that needs it has to have it made again."""
+        self._seen.pop(name, None)
+
     async def ensure(self, names: Iterable[str]) -> None:
         """Raises `StoreError`."""
         now = self._clock()

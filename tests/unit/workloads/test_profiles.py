@@ -66,3 +66,14 @@ async def test_a_profile_that_vanished_is_made_again_after_a_while(store: Store)
     now += TRUST_SECONDS + 1
     await profiles.ensure(("kns.shop",))
     assert (await store.get(key)).spec.ingress
+
+
+async def test_a_profile_of_which_we_hear_that_it_was_deleted_is_made_again_at_once(store: Store) -> None:
+    profiles = Profiles(store)
+    key = ResourceKey(PROFILE, "kns.shop")
+    await profiles.ensure(("kns.shop",))
+    await store.delete(key)
+    profiles.forget("kns.shop")
+    profiles.forget("kns.unknown")
+    await profiles.ensure(("kns.shop",))
+    assert (await store.get(key)).spec.ingress
