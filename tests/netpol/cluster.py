@@ -33,7 +33,7 @@ class Cluster:
         self.lab = command
         self.prober = prober
         self.addresses = addresses
-        self._datastore = ("--datastore", str(command.status()["datastore"]))
+        self.datastore = ("--datastore", str(command.status()["datastore"]))
         self._fence_port = 80
 
     def apply(self, documents: Sequence[Document]) -> None:
@@ -117,7 +117,7 @@ class Cluster:
 
     def _run(self, *argv: str, documents: Sequence[Document] = ()) -> None:
         text = "\n".join(f"---\n{json.dumps(document)}" for document in documents)
-        self.lab.run(*self._datastore, *argv, stdin=text)
+        self.lab.run(*self.datastore, *argv, stdin=text)
 
 
 @contextmanager

@@ -3,10 +3,11 @@ pod has its policy before its first packet."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -14,7 +15,7 @@ import pytest
 
 from tests.lab.lab_command import wait_until
 from tests.netpol.cluster import Cluster, stand_of
-from tests.netpol.documents import Document, labels, pods, policy
+from tests.netpol.documents import EVERYTHING, Document, labels, namespaces, pods, policy, port
 from tests.netpol.model import ANY, Case, Pair, Step
 from tests.netpol.prober import Question
 
@@ -27,6 +28,11 @@ TAKES_B = Step(
     expect={ANY: ("deny * x/a", "allow x/b x/a")},
 )
 CASE = Case(number=0, name="", pods="x/a x/b x/c y/a y/b", steps=(TAKES_B,))
+
+
+def calico(kind: str, name: str, namespace: str = "", /, **spec: object) -> Document:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec}
 
 
 @contextmanager
@@ -159,6 +165,78 @@ def test_pods_of_a_namespace_that_was_deleted_and_made_again_are_open(shared: Cl
             shared.prober.forget("again/one")
             shared.lab.run("lab", "pod", "rm", "again/one")
         shared.lab.delete("namespace", "again")
+
+
+RICH: tuple[Document, ...] = (
+    calico("Tier", "platform", order=100, defaultAction="Pass"),
+    calico(
+        "GlobalNetworkPolicy",
+        "platform.guard",
+        tier="platform",
+        namespaceSelector="ns in {'x', 'y'}",
+        types=["Ingress", "Egress"],
+        ingress=[
+            {"action": "Deny", "protocol": "UDP", "source": {"namespaceSelector": "ns == 'z'"}},
+            {
+                "action": "Allow",
+                "protocol": "TCP",
+                "source": {"selector": "pod == 'c'"},
+                "destination": {"ports": [80]},
+            },
+        ],
+        egress=[
+            {"action": "Deny", "destination": {"selector": "pod == 'b'", "namespaceSelector": "ns == 'z'"}}
+        ],
+    ),
+    calico(
+        "NetworkPolicy",
+        "named",
+        "y",
+        selector="pod in {'a', 'b'}",
+        ingress=[
+            {"action": "Allow", "protocol": "TCP", "destination": {"ports": ["serve-81-tcp"]}},
+            {"action": "Allow", "protocol": "UDP", "source": {"notSelector": "pod == 'b'"}},
+        ],
+    ),
+    policy("x", "from-y", labels(pod="a"), ingress=[{"from": [namespaces(labels(ns="y"))]}]),
+    policy("z", "own", EVERYTHING, ingress=[{"from": [pods(EVERYTHING)]}, {"ports": [port(80, "SCTP")]}]),
+)
+
+
+def test_the_matrix_of_the_living_cluster_is_what_packets_say(shared: Cluster) -> None:
+    shared.apply(RICH)
+    try:
+        ports = [(protocol, number) for protocol in ("TCP", "UDP", "SCTP") for number in (80, 81)]
+        expected = {version: _matrix(shared, ports, version) for version in (4, 6)}
+        assert expected[4] == expected[6]
+        assert len(expected[4]) == 8 * 7 * len(ports)
+        for port_ in ports:
+            answers = {
+                allowed for pair, allowed in expected[4].items() if (pair.protocol, pair.port) == port_
+            }
+            assert answers == {True, False}, f"{port_} is open to some and closed to others"
+        shared.check(expected[4])
+    finally:
+        shared.lab.run(
+            *shared.datastore,
+            "delete",
+            "-f",
+            "-",
+            stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": list(RICH)}),
+        )
+
+
+def _matrix(shared: Cluster, ports: Sequence[tuple[str, int]], version: int) -> dict[Pair, bool]:
+    """What ``tortie policy matrix`` says of the lab's datastore, without the fence."""
+    options = [word for protocol, number in ports for word in ("--port", f"{number}/{protocol.lower()}")]
+    said = shared.lab.tortie("policy", "matrix", *options, "--ip-version", str(version), "-o", "json").stdout
+    found: dict[Pair, bool] = {}
+    for each in json.loads(said)["pairs"]:
+        pair = Pair(each["source"], each["destination"], each["protocol"].upper(), int(each["port"]))
+        ends = {pair.source, pair.destination}
+        if len(ends) == 2 and not any(end.startswith("fence/") for end in ends):
+            found[pair] = each["verdict"] == "allow"
+    return found
 
 
 def test_everything_is_open_again(shared: Cluster) -> None:
