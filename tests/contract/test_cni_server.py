@@ -260,8 +260,9 @@ async def test_another_user_is_refused(served: Served) -> None:
     child = await asyncio.create_subprocess_exec(
         "python3",
         "-c",
+        # It asks for nothing: who is refused may find the connection closed before a request is sent.
         "import os, socket, sys; s = socket.socket(socket.AF_UNIX); os.setuid(65534); s.connect(sys.argv[1]);"
-        " s.sendall(b'\\0\\0\\0\\2Q{}'); print(s.recv(4096))",
+        " print(s.recv(4096))",
         str(served.socket),
         stdout=asyncio.subprocess.PIPE,
     )
