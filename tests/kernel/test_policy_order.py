@@ -220,3 +220,25 @@ async def test_rules_that_log_go_on(policy: PolicyWorld) -> None:
     assert not await policy.passes(to(81))
     assert not await policy.passes(to(82))
     assert [await policy.counted(rule) for rule in range(4)] == [2, 3, 1, 1], "once a packet"
+
+
+async def test_a_long_tier_is_walked_in_stretches_and_in_order(policy: PolicyWorld) -> None:
+    """Forty policies of one tier: where each stands counts, a Pass in their midst too, also when one comes before them."""
+    names = [f"p{number:02}" for number in range(40)]
+    rows = {key(name): row("first", on("Allow", 1000 + place)) for place, name in enumerate(names)}
+    rows[key("p20")] = row("first", on("Pass", 80), on("Deny", 1030))
+    rows[key("p35")] = row("first", on("Deny", 80))
+    rows[key("after")] = row("second", on("Allow", 80), on("Allow", 1030))
+    second = tier("second", "after")
+    await policy.enforce(AppliedPolicies(tiers=(tier("first", *names), second)), policies=rows)
+    assert "/stretch/" in policy.world.ruleset()
+    expected = {1000: True, 1019: True, 1030: False, 1039: True, 80: True, 81: False}
+    for port, passes in expected.items():
+        assert await policy.passes(to(port)) == passes, port
+    before = policy.plane.kernel_writes
+    newer = {key("p00a"): row("first", on("Deny", 1019)), key("p20"): row("first", on("Allow", 1030))}
+    with_one = ("p00a", *names)
+    await policy.enforce(AppliedPolicies(tiers=(tier("first", *with_one), second)), policies=newer)
+    assert policy.plane.kernel_writes == before + 1, "one batch"
+    for port, passes in {**expected, 1019: False, 1030: True, 80: False}.items():
+        assert await policy.passes(to(port)) == passes, port

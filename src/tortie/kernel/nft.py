@@ -61,9 +61,9 @@ class Batch:
     def _add(
         self, owner: NftKey, kind: int, family: Family, body: bytes, operation: str, flags: int = 0
     ) -> None:
-        subject = _subject(owner)
+        """The subject is made when something is to be said of it: a batch may have a hundred thousand messages."""
         self.owners.append(owner)
-        self.requests.append(nl.Request(kind, flags, codec.header(family) + body, operation, subject))
+        self.requests.append(nl.Request(kind, flags, codec.header(family) + body, operation))
 
     def put_table(self, table: Table) -> None:
         self._add(
@@ -207,8 +207,10 @@ class NftSocket:
                 if place in (-1, count):
                     errors[-1] = KernelError(end.errno, "commit a batch to nf_tables", self.table, end.detail)
                 else:
-                    request = batch.requests[place]
-                    errors[place] = KernelError(end.errno, request.operation, request.subject, end.detail)
+                    subject = _subject(batch.owners[place])
+                    errors[place] = KernelError(
+                        end.errno, batch.requests[place].operation, subject, end.detail
+                    )
         except OSError as error:
             # ENOBUFS: more refusals than the buffer holds. All else is as bad: nothing is known but that it failed.
             errors[-1] = KernelError(error.errno or errno.EIO, "commit a batch to nf_tables", self.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from tortie.host.nft import (
@@ -95,8 +96,14 @@ _COMMENT, _DIGEST = 0, 0xF0
 """Kinds of user data on a rule: the first is nft's, the second is ours and nft ignores it."""
 
 
+_HEADERS: dict[Family | None, bytes] = {
+    family: struct.pack("=BBH", number, 0, 0) for family, number in (*FAMILY.items(), (None, 0))
+}
+_LEADS_KEPT = 20_000
+
+
 def header(family: Family | None) -> bytes:
-    return struct.pack("=BBH", FAMILY[family] if family else 0, 0, 0)
+    return _HEADERS[family]
 
 
 # Expressions
@@ -110,6 +117,7 @@ def _data(kind: int, data: bytes) -> bytes:
     return nl.nested(kind, nl.attr(1, data))
 
 
+@lru_cache(4096)
 def _verdict_data(verdict: Verdict) -> bytes:
     chain = (nl.text(2, verdict.chain),) if verdict.chain else ()
     return nl.nested(2, nl.be32(1, _VERDICTS[verdict.kind]), *chain)
@@ -272,9 +280,17 @@ def chain_body(table: str, name: str, hook: Hook | None) -> bytes:
 
 
 def rule_body(table: str, chain: str, rule: Rule) -> bytes:
-    return (
-        nl.text(1, table) + nl.text(2, chain) + nl.nested(4, expressions(rule)) + nl.attr(7, user_data(rule))
-    )
+    return nl.text(1, table) + nl.text(2, chain) + (_lead if len(rule.expressions) == 1 else _rule)(rule)
+
+
+def _rule(rule: Rule) -> bytes:
+    return nl.nested(4, expressions(rule)) + nl.attr(7, user_data(rule))
+
+
+@lru_cache(_LEADS_KEPT)
+def _lead(rule: Rule) -> bytes:
+    """A rule that does nothing but go to another chain stands in many chains."""
+    return _rule(rule)
 
 
 def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
@@ -308,7 +324,7 @@ def element(spec: Set, key: ElementKey, verdict: Verdict | None) -> bytes:
     """One element, or the two that bound an interval."""
     data = _element_key(key.key)
     if verdict is not None:
-        data += nl.nested(2, _verdict_data(verdict))
+        data += _element_verdict(verdict)
     if not spec.intervals:
         return nl.nested(1, data)
     if len(spec.fields) > 1:
@@ -318,6 +334,11 @@ def element(spec: Set, key: ElementKey, verdict: Verdict | None) -> bytes:
     if end >> (8 * len(key.last)):
         return bounds  # up to the last key there is: the kernel needs no end
     return bounds + nl.nested(1, nl.be32(3, _INTERVAL_END), _element_key(end.to_bytes(len(key.last), "big")))
+
+
+@lru_cache(4096)
+def _element_verdict(verdict: Verdict) -> bytes:
+    return nl.nested(2, _verdict_data(verdict))
 
 
 def _element_key(key: bytes) -> bytes:

@@ -15,6 +15,10 @@ V = TypeVar("V")
 W = TypeVar("W")
 
 
+class _Several(list[O]):
+    """Those who claim one object, in the order in which they came to want it as it is."""
+
+
 class Claims(Generic[O, K, V]):
     """Tells the tracker the difference when a row's wishes change, and remembers whose they are.
 
@@ -25,7 +29,8 @@ class Claims(Generic[O, K, V]):
         self._table = table
         self._tracker = tracker
         self._of_owner: dict[O, Mapping[K, V]] = {}
-        self._owners: dict[K, list[O]] = {}
+        self._owners: dict[K, O | _Several[O]] = {}
+        """Nearly always one."""
 
     def set(self, owner: O, wanted: Mapping[K, V]) -> None:
         """This is all that the row wants now; nothing at all when it is gone."""
@@ -34,39 +39,53 @@ class Claims(Generic[O, K, V]):
             if key not in wanted:
                 self._withdraw(owner, key)
         for key, value in wanted.items():
-            owners = self._owners.setdefault(key, [])
-            if key in before and owners[-1] == owner and before[key] == value:
+            if key not in before:
+                self._join(owner, key)
+            elif before[key] == value:
                 continue
-            if owner in owners:
+            elif isinstance(owners := self._owners[key], _Several):
                 owners.remove(owner)
-            owners.append(owner)
+                owners.append(owner)
             self._tracker.want(key, value)
         if wanted:
             self._of_owner[owner] = wanted
         else:
             self._of_owner.pop(owner, None)
 
+    def _join(self, owner: O, key: K) -> None:
+        there = self._owners.setdefault(key, owner)
+        if isinstance(there, _Several):
+            there.append(owner)
+        elif there is not owner:
+            self._owners[key] = _Several((there, owner))
+
     def _withdraw(self, owner: O, key: K) -> None:
         owners = self._owners[key]
-        stood = owners[-1] == owner
-        owners.remove(owner)
-        if not owners:
+        if not isinstance(owners, _Several):
             del self._owners[key]
             self._tracker.unwant(key)
-        elif stood:
+            return
+        stood = owners[-1] == owner
+        owners.remove(owner)
+        if stood:
             self._tracker.want(key, self._of_owner[owners[-1]][key])
+        if len(owners) == 1:
+            self._owners[key] = owners[0]
 
     def wanted_by(self, owner: O) -> Mapping[K, V]:
         return self._of_owner.get(owner, {})
 
     def owners_of(self, key: K) -> tuple[O, ...]:
-        return tuple(self._owners.get(key, ()))
+        owners = self._owners.get(key)
+        if owners is None:
+            return ()
+        return tuple(owners) if isinstance(owners, _Several) else (owners,)
 
     def blame(self, failed: Mapping[K, TortieError]) -> dict[DesiredKey, TortieError]:
         """The rows whose objects are among these."""
         found: dict[DesiredKey, TortieError] = {}
         for key, error in failed.items():
-            for owner in self._owners.get(key, ()):
+            for owner in self.owners_of(key):
                 found.setdefault(DesiredKey(self._table, owner), error)
         return found
 

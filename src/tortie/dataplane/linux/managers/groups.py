@@ -11,12 +11,13 @@ from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.rules.groups import (
     Kind,
+    Stretch,
     group_name,
     of_group,
     of_tier,
     parts,
+    stretches,
     tier_name,
-    tier_parts,
 )
 from tortie.dataplane.linux.rules.policies import Part
 from tortie.desired.policies import AppliedPolicies, TierRow
@@ -36,7 +37,9 @@ class GroupManager:
         self._groups: dict[str, tuple[Kind, AppliedPolicies]] = {}
         self._tiers: dict[str, tuple[Kind, TierRow]] = {}
         self._members: Counter[str] = Counter()
-        self._tiers_of: dict[Part, set[str]] = {}
+        self._tiers_of: dict[Stretch, set[str]] = {}
+        self._stretches_of: dict[Part, set[Stretch]] = {}
+        self._passing: dict[Stretch, tuple[bool, ...]] = {}
         self._dirty: dict[str, None] = {}
         self._claims: Claims[str, NftKey, NftValue] = Claims("groups", tracker)
 
@@ -69,9 +72,15 @@ class GroupManager:
             return
         self._tiers[name] = (kind, tier)
         self._dirty[name] = None
-        for part in tier_parts(kind, tier):
-            self._policies.use(part)
-            self._tiers_of.setdefault(part, set()).add(name)
+        for stretch in stretches(kind, tier):
+            tiers = self._tiers_of.get(stretch)
+            if tiers is not None:
+                tiers.add(name)
+                continue
+            self._tiers_of[stretch] = {name}
+            for part in stretch.parts():
+                self._policies.use(part)
+                self._stretches_of.setdefault(part, set()).add(stretch)
 
     def leave(self, name: str) -> None:
         """One endpoint fewer."""
@@ -94,11 +103,30 @@ class GroupManager:
             return
         del self._members[name], self._tiers[name]
         self._dirty[name] = None
-        for part in tier_parts(kind, tier):
+        for stretch in stretches(kind, tier):
+            self._tiers_of[stretch].discard(name)
+            if not self._tiers_of[stretch]:
+                del self._tiers_of[stretch]
+                self._passing.pop(stretch, None)
+                self._leave_stretch(stretch)
+
+    def _leave_stretch(self, stretch: Stretch) -> None:
+        for part in stretch.parts():
             self._policies.leave(part)
-            self._tiers_of[part].discard(name)
-            if not self._tiers_of[part]:
-                del self._tiers_of[part]
+            self._stretches_of[part].discard(stretch)
+            if not self._stretches_of[part]:
+                del self._stretches_of[part]
+
+    def _tiers_with(self, part: Part) -> set[str]:
+        return {
+            name for stretch in self._stretches_of.get(part, ()) for name in self._tiers_of.get(stretch, ())
+        }
+
+    def _may_pass(self, stretch: Stretch) -> tuple[bool, ...]:
+        found = self._passing.get(stretch)
+        if found is None:
+            found = self._passing[stretch] = tuple(self._policies.may_pass(part) for part in stretch.parts())
+        return found
 
     def broken(self, failed: Mapping[Any, TortieError]) -> dict[str, TortieError]:
         """The groups of which anything on the way is not in the kernel."""
@@ -108,7 +136,7 @@ class GroupManager:
                 found.setdefault(name, error)
         by_part = self._policies.broken(failed)
         for part, error in by_part.items():
-            for name in self._tiers_of.get(part, ()):
+            for name in self._tiers_with(part):
                 found.setdefault(name, error)
         if not found and not by_part:
             return {}
@@ -133,12 +161,14 @@ class GroupManager:
 
     def settle(self) -> None:
         for part in self._policies.take_turned():
-            self._dirty.update(dict.fromkeys(self._tiers_of.get(part, ())))
+            for stretch in self._stretches_of.get(part, ()):
+                self._passing.pop(stretch, None)
+            self._dirty.update(dict.fromkeys(self._tiers_with(part)))
         for name in self._dirty:
             if name in self._groups:
                 self._claims.set(name, of_group(*self._groups[name], self._settings))
             elif name in self._tiers:
-                self._claims.set(name, of_tier(*self._tiers[name], self._settings, self._policies.may_pass))
+                self._claims.set(name, of_tier(*self._tiers[name], self._settings, self._may_pass))
             else:
                 self._claims.set(name, {})
         self._dirty.clear()

@@ -1,0 +1,60 @@
+"""Long tiers in stretches: nothing is lost, and a change stays where it is."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortie.dataplane.linux.rules.groups import WORKLOAD, of_tier, stretches
+from tortie.desired.policies import PolicyKey, TierRow
+from tortie.desired.settings import SettingsRow
+from tortie.host.nft import Chain, ChainKey, NftKey, NftValue
+
+KIND = WORKLOAD["ingress"]
+POLICIES = st.lists(st.integers(0, 999), unique=True, min_size=1, max_size=120)
+
+
+def tier(numbers: list[int]) -> TierRow:
+    keys = tuple(PolicyKey("GlobalNetworkPolicy", "", f"p{number}") for number in numbers)
+    return TierRow(name="default", default_action="Deny", policies=keys)
+
+
+def chains(numbers: list[int]) -> dict[NftKey, NftValue]:
+    return of_tier(KIND, tier(numbers), SettingsRow(), lambda stretch: (False,) * len(stretch.policies))
+
+
+@given(POLICIES)
+def test_stretches_hold_every_policy_in_its_place(numbers: list[int]) -> None:
+    found = stretches(KIND, tier(numbers))
+    assert tuple(chain.from_iterable(stretch.policies for stretch in found)) == tier(numbers).policies
+    assert all(stretch.policies for stretch in found)
+    if len(numbers) <= 16:
+        assert len(found) == len(numbers)
+
+
+@given(POLICIES.filter(lambda numbers: len(numbers) > 17), st.data())
+def test_one_policy_more_is_at_most_two_other_stretches(numbers: list[int], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(numbers)))
+    before = set(stretches(KIND, tier(numbers)))
+    after = set(stretches(KIND, tier([*numbers[:place], 1000, *numbers[place:]])))
+    assert len(after - before) <= 2
+    assert len(before - after) <= 1
+
+
+@given(POLICIES, POLICIES)
+def test_one_name_never_stands_for_two_chains(one: list[int], other: list[int]) -> None:
+    first, second = chains(one), chains(other)
+    for key in first.keys() & second.keys():
+        assert first[key] == second[key], key
+
+
+@given(POLICIES)
+def test_every_policy_is_jumped_to_once(numbers: list[int]) -> None:
+    found = {key: value for key, value in chains(numbers).items() if isinstance(value, Chain)}
+    jumped = [name for key, value in found.items() if key.family == "ip" for name in value.references()]
+    for number in numbers:
+        assert jumped.count(f"ingress/GlobalNetworkPolicy/p{number}") == 1
+    named = [name for name in jumped if "/stretch/" in name]
+    assert all(ChainKey("ip", name) in found for name in named)
