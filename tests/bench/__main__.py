@@ -14,7 +14,21 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 
-SUBJECTS = ("cni", "ipam", "calc", "dataplane", "policy", "startup", "throughput", "idle", "verdict")
+SUBJECTS = (
+    "cni",
+    "ipam",
+    "calc",
+    "dataplane",
+    "policy",
+    "policy-load",
+    "policy-latency",
+    "policy-cni",
+    "policy-memory",
+    "startup",
+    "throughput",
+    "idle",
+    "verdict",
+)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -30,7 +44,7 @@ def main() -> int:
     for subject in options.subjects or SUBJECTS:
         started = time.monotonic()
         print(f"{subject} …", file=sys.stderr, flush=True)
-        figures = asyncio.run(importlib.import_module(f"tests.bench.{subject}").run())
+        figures = asyncio.run(importlib.import_module(f"tests.bench.{subject.replace('-', '_')}").run())
         sections.append(_section(subject, figures))
         print(sections[-1], flush=True)
         print(f"{subject}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
