@@ -22,6 +22,7 @@ SUBJECTS = (
     "policy",
     "policy-load",
     "policy-latency",
+    "policy-path",
     "policy-cni",
     "policy-memory",
     "startup",

@@ -23,8 +23,8 @@ async def run() -> list[Figure]:
         await _build_plain()
         try:
             ratio, ours, theirs = await ratios(
-                lambda: _gigabits(client.netns, server.netns, server.ips[0]),
-                lambda: _gigabits(f"{PLAIN}.pod1", f"{PLAIN}.pod2", "10.99.2.2"),
+                lambda: gigabits(client.netns, server.netns, server.ips[0]),
+                lambda: gigabits(f"{PLAIN}.pod1", f"{PLAIN}.pod2", "10.99.2.2"),
                 pairs=PAIRS,
             )
         finally:
@@ -42,12 +42,12 @@ async def run() -> list[Figure]:
     ]
 
 
-async def _gigabits(client: str, server: str, address: str) -> float:
+async def gigabits(client: str, server: str, address: str) -> float:
     """One run of iperf3, the client on CPU 0 and the server on CPU 1."""
     serving = asyncio.create_task(
-        process.run(_inside(server, 1, "iperf3", "-s", "-1"), timeout_seconds=30, check=False)
+        process.run(inside(server, 1, "iperf3", "-s", "-1"), timeout_seconds=30, check=False)
     )
-    command = _inside(client, 0, "iperf3", "-J", "-c", address, "-t", str(SECONDS), "-O", "0.2")
+    command = inside(client, 0, "iperf3", "-J", "-c", address, "-t", str(SECONDS), "-O", "0.2")
     answer: dict[str, Any] = {}
     for _ in range(50):
         outcome = await process.run(command, timeout_seconds=30, check=False)
@@ -59,7 +59,8 @@ async def _gigabits(client: str, server: str, address: str) -> float:
     raise RuntimeError(f"iperf3 from {client} to {address}: {answer['error']}")
 
 
-def _inside(namespace: str, cpu: int, *argv: str) -> list[str]:
+def inside(namespace: str, cpu: int, *argv: str) -> list[str]:
+    """A command for a namespace, on one CPU."""
     return ["nsenter", f"--net={netns.path_of(namespace)}", "taskset", "-c", str(cpu), *argv]
 
 
