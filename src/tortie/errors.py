@@ -60,11 +60,14 @@ class InvalidResource(TortieError):
         self.key = key
         self.origin = origin
 
-    def __str__(self) -> str:
+    @property
+    def finding(self) -> str:
+        """Field, value and rule, for where it is plain which resource is meant."""
         shown = "" if self.value is None else f" {_short(str(self.value))}"
-        where = ": ".join(part for part in (self.origin, _short(self.key)) if part)
-        text = f"{self.field}:{shown} {self.rule}"
-        return f"{where}: {text}" if where else text
+        return f"{self.field}:{shown} {self.rule}"
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.origin, _short(self.key), self.finding) if part)
 
 
 class SelectorSyntaxError(InvalidResource):

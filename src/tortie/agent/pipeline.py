@@ -38,6 +38,8 @@ DRIFT_SECONDS = 0.001
 DRIFT_INTERVAL_SECONDS = 0.02
 """Drift is repaired no more often."""
 REFRESH = "refresh"
+MOST_NAMED = 200
+"""Of more invalid resources only so many are metrics of their own."""
 CALCULATION_TIMEOUT_SECONDS = 30.0
 DATAPLANE_TIMEOUT_SECONDS = 90.0
 
@@ -224,8 +226,9 @@ class Pipeline:
         elif self._unapplied is not None:
             reason = f"the dataplane cannot be programmed: {self._cannot}"
         else:
-            unsafe = [f"{each.subject} is not enforced: {each.field}: {each.reason}" for each in self._unsafe]
-            reason = "; ".join(unsafe)
+            reason = "; ".join(
+                str(each._replace(subject=f"{each.subject} is not enforced")) for each in self._unsafe
+            )
         self._dataplane_health.report(ready=not reason, reason=reason)
 
     _cannot = ""
@@ -263,9 +266,8 @@ class Pipeline:
 
     def _note(self, flush: Flush) -> None:
         """Remember what is wanted now."""
-        self.problems = flush.problems
-        self._unsafe = [problem for problem in flush.problems if problem.unsafe]
-        self._metrics.problems.set(len(flush.problems))
+        if flush.problems != self.problems:
+            self._note_problems(flush.problems)
         for delta in flush.deltas:
             rows = self.desired.setdefault(delta.table.name, {})
             rows.update(delta.put)
@@ -280,6 +282,14 @@ class Pipeline:
             sets = self.desired[IPSETS.name]
             self._metrics.active_local_selectors.set(sum(name.startswith("s:") for name in sets))
         self._metrics.routes.set(len(self.desired.get(ROUTES.name, ())))
+
+    def _note_problems(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        self._unsafe = [problem for problem in problems if problem.unsafe]
+        self._metrics.problems.set(len(problems))
+        self._metrics.problem.clear()
+        for each in problems[:MOST_NAMED]:
+            self._metrics.problem.labels(each.subject, each.field).set(1)
 
     async def _apply(self, flush: Flush) -> None:
         self._retry_at = None

@@ -11,7 +11,7 @@ from tortie.calc.policy import Standing
 from tortie.desired.policies import AppliedPolicies, Direction, PolicyKey, TierRow
 from tortie.errors import InvalidResource
 from tortie.resources.resource import Resource
-from tortie.resources.tier import BUILT_IN, TierSpec
+from tortie.resources.tier import BUILT_IN, TierSpec, default_action
 
 DefaultAction = Literal["Deny", "Pass"]
 
@@ -24,7 +24,8 @@ class Tier(NamedTuple):
 
 
 _BUILT_IN: Mapping[str, Tier] = {
-    name: Tier(order, "Deny" if name == "default" else "Pass") for name, order in BUILT_IN.items()
+    name: Tier(order, "Pass" if default_action(name) == "Pass" else "Deny")
+    for name, order in BUILT_IN.items()
 }
 _UNKNOWN = Tier(None, "Deny")
 """Policies of a tier that nobody made are enforced after all others."""
@@ -45,7 +46,7 @@ class Tiers:
         if resource is None:
             self._stored.pop(name, None)
         else:
-            action = resource.spec.default_action or "Deny"
+            action = resource.spec.default_action or default_action(name)
             if action not in ("Deny", "Pass"):
                 raise InvalidResource("spec.defaultAction", action, "is neither Deny nor Pass")
             order = resource.spec.order

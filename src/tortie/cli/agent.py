@@ -10,6 +10,7 @@ import click
 
 from tortie.cli.context import settings
 from tortie.cli.output import show, table
+from tortie.desired.table import Problem
 
 
 @click.group()
@@ -130,6 +131,6 @@ def _print(answer: dict[str, Any]) -> None:
         said = "ok" if loop["ready"] else loop["reason"]
         click.echo(f"  {loop['name']:<28} {said}")
     for problem in answer["problems"]:
-        click.echo(f"invalid: {problem['subject']}: {problem['field']}: {problem['reason']}")
+        click.echo(f"invalid: {Problem(**problem)}")
     for failed in answer["failed"]:
         click.echo(f"failed: {failed['table']} {failed['key']}: {failed['error']}")

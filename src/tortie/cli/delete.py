@@ -39,8 +39,10 @@ def command(
 
     An IPPool in use is marked terminating: it gives no new address, its pods keep their network, and it goes with its last one.
     """
+    from tortie.cli.changes import stored
     from tortie.cli.inputs import read_files
     from tortie.cli.naming import kind_and_names
+    from tortie.errors import NotFound
     from tortie.resources.resource import ResourceKey
 
     if files:
@@ -59,7 +61,8 @@ def command(
             await _refuse_full_tiers(store, exact)
             if not skip_absent:
                 for key in exact:
-                    await store.get(key)
+                    if await stored(store, key) is None:
+                        raise NotFound(str(key))
             return [key for key in exact if await _delete(store, key, skip_absent)]
 
     gone = run(work())

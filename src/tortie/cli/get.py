@@ -79,7 +79,7 @@ async def _all(store: Store, info: KindInfo, within: str) -> list[Resource[Any]]
             if isinstance(update, Put):
                 found.append(update.resource)
             elif isinstance(update, Invalid):
-                click.echo(f"warning: {update.reason}", err=True)
+                click.echo(f"warning: {update.key}: {update.reason}", err=True)
     return found
 
 

@@ -173,7 +173,7 @@ class KeyValueStore:
         try:
             return Put(codec.load(key, value, Revision(str(revision))))
         except InvalidResource as error:
-            return Invalid(key, str(error), readable(key, value, Revision(str(revision))))
+            return Invalid(key, error.finding, readable(key, value, Revision(str(revision))))
 
     async def _missing_or_conflict(self, key: ResourceKey, path: str) -> NotFound | Conflict:
         try:

@@ -43,6 +43,9 @@ class Problem(NamedTuple):
     unsafe: bool = False
     """It leaves open what it was to guard, so that the agent is not ready."""
 
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.subject, self.field, self.reason) if part)
+
 
 @dataclass(frozen=True, eq=False)
 class Flush:

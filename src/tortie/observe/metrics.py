@@ -68,6 +68,11 @@ class Metrics:
             "felix_cluster_num_workload_endpoints", "WorkloadEndpoints in the cluster."
         )
         self.problems = gauge("tortie_invalid_resources", "Resources that cannot be taken as they are.")
+        self.problem = gauge(
+            "tortie_invalid_resource",
+            "One that cannot be taken as it is, by name; always 1.",
+            ("resource", "field"),
+        )
         # Datastore
         self.resync_state = gauge(
             "felix_resync_state", "Datastore: 1 waiting for it, 2 reading the snapshot, 3 in sync."

@@ -108,7 +108,7 @@ class Delete(NamedTuple):
 
 class Invalid(NamedTuple):
     """The resource exists and cannot be taken. ``readable`` is what could be read of it, or None: of a policy, what it needs
-    to fail closed (`taking`)."""
+    to fail closed (`taking`). ``reason`` begins with the field, and does not repeat the key."""
 
     key: ResourceKey
     reason: str

@@ -63,7 +63,7 @@ def taken(update: Update) -> Update:
         return Put(normal)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     left = readable(resource.key, codec.encode(resource), resource.revision)
-    return Invalid(resource.key, f"{found[0]}{more}", left)
+    return Invalid(resource.key, f"{found[0].finding}{more}", left)
 
 
 def _unknown_criteria(resource: Resource[Any], info: KindInfo) -> list[InvalidResource]:
@@ -80,7 +80,8 @@ def _unknown_criteria(resource: Resource[Any], info: KindInfo) -> list[InvalidRe
 def readable(
     key: ResourceKey, stored: bytes | Mapping[str, Any], revision: Revision | None = None
 ) -> Resource[Any] | None:
-    """What can be read of a policy that is not valid; None of other kinds, and where the selector of a global one is lost."""
+    """What can be read of a policy that is not valid; None of other kinds, where there is no document or no spec to read in,
+    and where the selector of a global one is lost."""
     if key.kind not in POLICIES:
         return None
     document: Any = stored
@@ -88,9 +89,14 @@ def readable(
         try:
             document = msgspec.json.decode(stored)
         except msgspec.DecodeError:
-            document = {}
-    spec: Any = document.get("spec") if is_object(document) else None
-    fields: dict[str, Any] = spec if is_object(spec) else {}
+            return None
+    if not is_object(document):
+        return None
+    fields: Any = document.get("spec")
+    if fields is None:
+        fields = {}
+    if not is_object(fields):
+        return None
     read = _kubernetes if key.kind in KUBERNETES_POLICIES else _calico
     values = read(key, fields)
     if values is None:

@@ -83,7 +83,8 @@ class Bench:
         self.graph = ToyGraph()
         self.dataplane = RecordingDataplane()
         self.health = Health()
-        self.pipeline = Pipeline(self.graph, self.dataplane, self.health, Metrics())
+        self.metrics = Metrics()
+        self.pipeline = Pipeline(self.graph, self.dataplane, self.health, self.metrics)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -134,9 +135,14 @@ async def test_what_leaves_open_what_it_was_to_guard_makes_the_agent_not_ready_b
         await until(lambda: not bench.health.readiness().ok)
         (reason,) = bench.health.readiness().reasons
         assert reason.endswith("GlobalNetworkPolicy g is not enforced: spec.selector: is no selector")
+        shown = bench.metrics.render().decode()
+        assert "tortie_invalid_resources 2.0" in shown
+        for resource in ("NetworkPolicy default/a", "GlobalNetworkPolicy g"):
+            assert f'tortie_invalid_resource{{field="spec.selector",resource="{resource}"}} 1.0' in shown
         bench.graph.problems = ()
         await bench.pipeline.receive([put("c")], in_sync=True)
         await until(lambda: bench.health.readiness().ok)
+        assert "tortie_invalid_resource{" not in bench.metrics.render().decode()
 
 
 async def test_in_sync_may_come_after_everything_was_folded() -> None:
