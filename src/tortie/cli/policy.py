@@ -163,8 +163,7 @@ def read(files: Sequence[str], recursive: bool, namespace: str) -> list[Resource
 
 def warn(cluster: Cluster) -> None:
     for problem in cluster.problems:
-        field = f"{problem.field}: " if problem.field else ""
-        click.echo(f"warning: {problem.subject}: {field}{problem.reason}", err=True)
+        click.echo(f"warning: {problem}", err=True)
 
 
 @command.command()
@@ -202,6 +201,7 @@ def matrix(
 @command.command()
 @files_option("files", "What would be applied.")
 @files_option("base", "What is there now: files instead of the datastore.", "--base")
+@click.option("--delete", is_flag=True, help="As if what the files name were deleted, not applied.")
 @click.option(
     "--port",
     "ports",
@@ -214,6 +214,7 @@ def matrix(
 def preview(
     files: tuple[str, ...],
     base: tuple[str, ...],
+    delete: bool,
     ports: tuple[str, ...],
     recursive: bool,
     namespace: str,
@@ -222,7 +223,7 @@ def preview(
 ) -> None:
     """Which pairs of pods, and which ports, would get another verdict if files were applied."""
     from tortie.diagnostics import preview as found
-    from tortie.diagnostics.cluster import build, overlay
+    from tortie.diagnostics.cluster import build, overlay, without
     from tortie.diagnostics.ports import parse_port
 
     if not files:
@@ -232,7 +233,8 @@ def preview(
         new = read(files, recursive, namespace)
         stored = updates_of(base, recursive, namespace, settings())
         offline = bool(base)
-        before, after = build(stored, offline=offline), build(overlay(stored, new), offline=offline)
+        then = without(stored, new) if delete else overlay(stored, new)
+        before, after = build(stored, offline=offline), build(then, offline=offline)
         warn(after)
         answer = found.preview(before, after, wanted, ip_version=version(ip_version))
     if output == "json":

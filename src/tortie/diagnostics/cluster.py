@@ -27,6 +27,7 @@ from tortie.resources.pod import POD
 from tortie.resources.profile import PROFILE
 from tortie.resources.resource import Invalid, Kind, Put, Resource, Update
 from tortie.resources.service_account import SERVICE_ACCOUNT
+from tortie.resources.taking import taken
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.verdict.journey import Whereabouts
 from tortie.verdict.state import State
@@ -66,11 +67,11 @@ class Cluster:
 
 
 async def read_store(store: Store) -> list[Update]:
-    """Everything of a datastore that bears on verdicts. Raises `StoreError`."""
+    """Everything of a datastore that bears on verdicts, as agents take it. Raises `StoreError`."""
     found: list[Update] = []
     for kind in ALL_KINDS:
         async for page in store.list(kind):
-            found.extend(page.updates)
+            found.extend(map(taken, page.updates))
     return found
 
 
@@ -79,6 +80,15 @@ def overlay(below: Iterable[Update], above: Sequence[Resource[Any]]) -> list[Upd
     found = {update.key: update for update in below}
     found.update({resource.key: Put(resource) for resource in above})
     derived.following(found, above)
+    return list(found.values())
+
+
+def without(below: Iterable[Update], gone: Sequence[Resource[Any]]) -> list[Update]:
+    """As if the resources were deleted."""
+    found = {update.key: update for update in below}
+    for resource in gone:
+        found.pop(resource.key, None)
+    derived.withdrawn(found, gone)
     return list(found.values())
 
 

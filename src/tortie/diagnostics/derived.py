@@ -20,7 +20,7 @@ from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.shape import is_array, is_object
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.workloads.endpoint import build_endpoint
-from tortie.workloads.labels import allow_all, endpoint_after, profile_after, source_of
+from tortie.workloads.labels import allow_all, endpoint_after, profile_after, profile_without, source_of
 from tortie.workloads.names import DEFAULT_INTERFACE, pod_interface
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes
@@ -185,3 +185,14 @@ def following(found: dict[ResourceKey, Update], applied: Iterable[Resource[Any]]
         old = found.get(key)
         if key not in fresh and isinstance(old, Put):
             found[key] = Put(profile_after(old.resource, prefix, each.metadata.labels))
+
+
+def withdrawn(found: dict[ResourceKey, Update], gone: Iterable[Resource[Any]]) -> None:
+    """Take out of ``found`` what goes with what was deleted, as ``tortie delete`` does."""
+    for each in gone:
+        if (named := profile_of(each)) is None:
+            continue
+        key = ResourceKey(PROFILE, named[0])
+        old = found.get(key)
+        if isinstance(old, Put):
+            found[key] = Put(profile_without(old.resource))

@@ -168,6 +168,9 @@ MOST_KINDS = 30
 
 def as_text(found: Matrix) -> Iterator[str]:
     """For people: pods that are treated alike by number, and a grid of those."""
+    if not found.pods:
+        yield f"{found.port}: there are no pods\n"
+        return
     allowed = sum((row & asked).bit_count() for row, asked in zip(found.rows, found.asked, strict=True))
     pairs = sum(asked.bit_count() for asked in found.asked)
     yield f"{found.port}: {allowed} of {pairs} pairs of pods may talk\n"

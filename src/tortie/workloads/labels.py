@@ -99,6 +99,14 @@ def profile_after(old: Resource[Any], prefix: str, labels: Mapping[str, str]) ->
     return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**inherited, **kept}))
 
 
+def profile_without(old: Resource[Any]) -> Resource[Any]:
+    """The profile once the namespace or the account is gone that it stood for: its labels go, its name stays."""
+    labels: Mapping[str, str] = old.spec.labels_to_apply
+    own = {label: value for label, value in labels.items() if not label.startswith(("pcns.", "pcsa."))}
+    plain = allow_all(old.key.name).spec.labels_to_apply
+    return old.with_spec(msgspec.structs.replace(old.spec, labels_to_apply={**own, **plain}))
+
+
 async def _endpoint_follows(store: Store, endpoint: ResourceKey, pod: ResourceKey) -> None:
     async def edit(old: Resource[Any]) -> Resource[Any]:
         return endpoint_after(old, (await store.get(pod)).metadata.labels)
@@ -141,21 +149,17 @@ async def withdraw(store: Store, gone: ResourceKey) -> None:
         name, within = f"ksa.{gone.within}.{gone.name}", gone.within
     else:
         return
-    plain = allow_all(name)
+    key = ResourceKey(PROFILE, name)
 
     async def edit(old: Resource[Any]) -> Resource[Any]:
-        labels: Mapping[str, str] = old.spec.labels_to_apply
-        own = {label: value for label, value in labels.items() if not label.startswith(("pcns.", "pcsa."))}
-        return old.with_spec(
-            msgspec.structs.replace(old.spec, labels_to_apply={**own, **plain.spec.labels_to_apply})
-        )
+        return profile_without(old)
 
     async for page in store.list(WORKLOAD_ENDPOINT, within=within):
         if any(isinstance(each, Put) and name in each.resource.spec.profiles for each in page.updates):
-            await _edit_if_there(store, plain.key, edit)
+            await _edit_if_there(store, key, edit)
             return
     with suppress(NotFound):
-        await store.delete(plain.key)
+        await store.delete(key)
 
 
 async def _edit_if_there(

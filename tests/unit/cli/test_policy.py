@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tests.unit.diagnostics.shop import FROM_NET, PODS, WEB_FROM_CLIENTS
 from tortie.cli.main import run
+from tortie.datastore.open import open_keyvalue
 
 ALLOWED = ("--from", "shop/client", "--to", "shop/web", "--port", "http")
 DENIED = ("--from", "other/stranger", "--to", "shop/web", "--port", "http")
@@ -66,6 +68,7 @@ def test_files_that_cannot_be_taken_leave_no_answer(
 
 
 def explained(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
     assert run(["policy", "explain", *words, "-o", "json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
@@ -123,4 +126,66 @@ def test_preview(store: str, tmp_path: Path, files: Path, capsys: pytest.Capture
         assert json.loads(capsys.readouterr().out) == {"pairs": expected}
         assert run(["policy", "preview", "-f", str(new), *base]) == 0
         assert "allow becomes deny: from shop/client to shop/web" in capsys.readouterr().out
+    assert explained(capsys, *ALLOWED, "--datastore", store)["verdict"] == "allow"
+
+
+def test_preview_of_what_is_deleted(
+    store: str, tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for base in (["--datastore", store], ["--base", str(files)]):
+        assert run(["policy", "preview", "--delete", "-f", str(files / "web.yaml"), *base]) == 0
+        assert "deny becomes allow: from other/stranger to shop/web" in capsys.readouterr().out
+
+
+def test_preview_of_a_deleted_namespace_takes_its_labels_along(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: trusted, namespace: shop},"
+        " spec: {selector: app == 'web', order: 1, ingress:"
+        " [{action: Allow, source: {namespaceSelector: trust == 'yes'}}]}}"
+    )
+    namespace = tmp_path / "other.yaml"
+    namespace.write_text("{apiVersion: v1, kind: Namespace, metadata: {name: other, labels: {trust: 'yes'}}}")
+    assert run(["--datastore", store, "apply", "-f", str(policy), "-f", str(namespace)]) == 0
+    assert explained(capsys, *DENIED, "--datastore", store)["verdict"] == "allow"
+    words = ["policy", "preview", "--delete", "-f", str(namespace), "--port", "8080"]
+    assert run(["--datastore", store, *words]) == 0
+    assert "allow becomes deny: from other/stranger to shop/web" in capsys.readouterr().out
+    assert run(["--datastore", store, "delete", "-f", str(namespace)]) == 0
+    assert explained(capsys, *DENIED, "--datastore", store)["verdict"] == "deny"
+
+
+async def _put(store: str, path: str, value: bytes) -> None:
+    keyvalue = open_keyvalue(store)
+    await keyvalue.commit(expect={}, put={f"/calico/resources/v3/projectcalico.org/{path}": value})
+    await keyvalue.close()
+
+
+def test_what_others_stored_is_taken_as_agents_take_it(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What validation refuses denies, and what a writer left out has its default."""
+    asyncio.run(_put(store, "tiers/kube-admin", b'{"spec": {"order": 1000}}'))
+    spec = b'{"spec": {"tier": "kube-admin", "selector": "all()", "ingress": [{"action": "Allow", "protocol": "UDP"}]}}'
+    asyncio.run(_put(store, "globalnetworkpolicies/udp", spec))
+    assert explained(capsys, *ALLOWED, "--datastore", store)["verdict"] == "allow"
+    port = b'{"action": "Allow", "protocol": "TCP", "destination": {"ports": [0]}}'
+    asyncio.run(
+        _put(store, "networkpolicies/shop/zero", b'{"spec": {"order": 1, "ingress": [' + port + b"]}}")
+    )
+    assert run(["--datastore", store, "policy", "explain", *ALLOWED]) == 0
+    said = capsys.readouterr()
+    assert "invalid and therefore denying: spec.ingress[0].destination.ports[0]: 0 is not" in said.out
+    assert said.err.startswith("warning: NetworkPolicy shop/zero: spec.ingress[0].destination.ports[0]: 0 is")
+
+
+def test_what_cannot_be_read_can_be_deleted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(_put(store, "networkpolicies/shop/garbage", b"{"))
+    told = explained(capsys, *ALLOWED, "--datastore", store)
+    assert told["verdict"] == told["egress"]["verdict"] == "deny"
+    assert run(["--datastore", store, "delete", "networkpolicy", "garbage", "-n", "shop"]) == 0
+    assert run(["--datastore", store, "delete", "networkpolicy", "garbage", "-n", "shop"]) == 4
+    capsys.readouterr()
     assert explained(capsys, *ALLOWED, "--datastore", store)["verdict"] == "allow"
