@@ -161,7 +161,7 @@ def _nobody(cluster: Cluster, text: str, option: str) -> str:
 
 def _versions(source: Party, destination: Party, question: Question) -> list[int]:
     theirs = [{address.version for address in party.addresses} for party in (source, destination)]
-    wanted = question.ip_version
+    wanted = question.ip_version or question.port.ip_version
     found: list[int] = [version for version in sorted(theirs[0] & theirs[1]) if wanted in (None, version)]
     if found:
         return found

@@ -33,12 +33,13 @@ class Matrix:
 def matrix(
     cluster: Cluster, port: Port, *, ip_version: int | None = None, pods: Sequence[Pod] | None = None
 ) -> Matrix:
-    """Over IPv4 where two pods share it, else over IPv6; over ``ip_version`` alone when it is given."""
+    """Over IPv4 where two pods share it, else over IPv6; over one alone when it is given or the port's packets have only it."""
     among = tuple(cluster.pods.values()) if pods is None else tuple(pods)
     rows, asked = [0] * len(among), [0] * len(among)
     kinds: list[Bits] = [(1 << len(among)) - 1] if among else []
     differing = 0
-    for version in VERSIONS if ip_version is None else (ip_version,):
+    only = ip_version or port.ip_version
+    for version in VERSIONS if only is None else (only,):
         found, there, alike = _of_version(cluster, port, version, among)
         kinds = [part for kind in kinds for other in alike if (part := kind & other)]
         for index in range(len(among)):

@@ -37,6 +37,13 @@ class Port:
         return ECHO_REQUEST[version] if self.is_echo else self.type
 
     @property
+    def ip_version(self) -> int | None:
+        """The only IP version that has such packets, where it is one."""
+        if self.protocol == ICMPV6:
+            return 6
+        return 4 if self.protocol == ICMP and not self.is_echo else None
+
+    @property
     def protocol_name(self) -> str:
         return PROTOCOL_NAMES.get(self.protocol, str(self.protocol))
 

@@ -40,11 +40,21 @@ class Doubt:
     def open(self, rule: RuleRow, packet: Packet, state: State) -> set[str]:
         """The criteria of the rule whose outcome nobody knows yet."""
         return {
-            *self._open("source", rule.source, packet.source, state),
-            *self._open("destination", rule.destination, packet.destination, state),
+            *self._open("source", rule.source, packet.source, packet.source_port, packet, state),
+            *self._open(
+                "destination", rule.destination, packet.destination, packet.destination_port, packet, state
+            ),
         }
 
-    def _open(self, side: str, entity: EntityMatch, address: Address, state: State) -> Iterable[str]:
+    def _open(
+        self,
+        side: str,
+        entity: EntityMatch,
+        address: Address,
+        port: int | None,
+        packet: Packet,
+        state: State,
+    ) -> Iterable[str]:
         if address not in self.addresses:
             return
         if entity.nets is not None and self._splits(entity.nets, address):
@@ -53,6 +63,9 @@ class Doubt:
             yield f"{side}.notNets"
         for sets, name in ((entity.sets, "selector"), (entity.not_sets, "notSelector")):
             if any(self._set_splits(each, address, state) for each in sets):
+                yield f"{side}.{name}"
+        for sets, name in ((entity.named_ports, "ports"), (entity.not_named_ports, "notPorts")):
+            if any(self._ports_split(each, address, packet.protocol, port, state) for each in sets):
                 yield f"{side}.{name}"
 
     def _splits(self, nets: Iterable[Prefix], address: Address) -> bool:
@@ -72,6 +85,18 @@ class Doubt:
             singles = (each.prefix for each in index.singles if each not in state.holders)
             self._foreign[name] = (*index.prefixes(), *singles)
         return self._splits(self._foreign[name], address)
+
+    def _ports_split(
+        self, name: str, address: Address, protocol: int, port: int | None, state: State
+    ) -> bool:
+        """The same of a service's ports, which its EndpointSlices list by address."""
+        found = state.set_of(name).ports
+        if port is None or (address, protocol, port) in found:
+            return False
+        foreign = [
+            each.prefix for each, *there in found if there == [protocol, port] and each not in state.holders
+        ]
+        return self._splits(foreign, address)
 
 
 class _Trial:

@@ -107,9 +107,7 @@ class Traveller:
         self._notes = []
         source, destination = self.end(packet.source), self.end(packet.destination)
         if source == destination and source.kind != "outside":
-            egress = ingress = replace(
-                UNPOLICED, reason=f"{source} talks to itself, which leaves no interface"
-            )
+            egress = ingress = replace(UNPOLICED, reason="it talks to itself, which leaves no interface")
         else:
             egress = self.egress(source, destination, packet)
             ingress = self.ingress(source, destination, packet)

@@ -35,12 +35,18 @@ def near_miss(steps: Sequence[Step], packet: Packet, state: State) -> NearMiss |
         return None
     _, step, missed = best
     assert step.row is not None, "only rules were looked at"
+    field = _field_of(step.row, missed[0])
+    had = got(packet, missed[0])
+    if field == "destination.services":
+        had = (
+            f"{packet.destination}" if packet.destination_port is None else f"{packet.destination} port {had}"
+        )
     return NearMiss(
         step=step,
         criterion=missed[0],
-        field=_field_of(step.row, missed[0]),
+        field=field,
         wanted=wanted(step.row, missed[0], state),
-        got=got(packet, missed[0]),
+        got=had,
         fields=tuple(_field_of(step.row, each) for each in missed),
     )
 

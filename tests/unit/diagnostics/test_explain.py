@@ -252,3 +252,42 @@ def test_ports(text: str, port: Port) -> None:
 def test_no_ports(text: str) -> None:
     with pytest.raises(UsageError, match="write 80/tcp"):
         parse_port(text)
+
+
+TO_SERVICE = """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: to-web, namespace: shop}
+spec:
+  selector: app == 'client'
+  egress: [{action: Allow, destination: {services: {name: web}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.77]}]
+"""
+
+
+def test_a_service_whose_address_may_be_the_pods_leaves_a_doubt() -> None:
+    world = cluster(TO_SERVICE)
+    answer = ask(world, "shop/client", "shop/web")
+    assert answer.verdict == "deny"
+    assert "shop/web has no address yet, and NetworkPolicy shop/to-web" in answer.notes[0]
+    near = answer.journey.egress.near_miss
+    assert near is not None
+    assert (near.field, near.wanted) == ("destination.services", "web")
+    assert near.got == f"{answer.packet.destination} port 8080"
+    assert not ask(world, "shop/client", "shop/web", "8081").notes
+    assert not ask(world, "shop/client", "10.1.0.77", "8080").notes
+
+
+def test_icmp_of_one_ip_version_goes_over_that() -> None:
+    world = cluster(POOL % "10.1.0.0/16", (POOL % "fd00:1::/64").replace("name: ", "name: six-"))
+    assert ask(world, "shop/client", "shop/web", "icmp").packet.protocol == 1
+    assert ask(world, "shop/client", "shop/web", "icmpv6").packet.source.version == 6
+    assert ask(world, "shop/client", "shop/web", "icmp/3").packet.source.version == 4
+    with pytest.raises(UsageError, match="no packet goes"):
+        ask(cluster(), "shop/client", "shop/web", "icmpv6")
