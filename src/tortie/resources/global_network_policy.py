@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tortie.columns import Column
 from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
-from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.network_policy import PolicySpec, check_policy, normalise, tier_exists
+from tortie.resources.kind_info import CALICO, KindInfo
+from tortie.resources.network_policy import COLUMNS, PolicySpec, check_policy, normalise, tier_exists
 from tortie.resources.resource import Kind, Resource
-from tortie.resources.tier import TIER, order_text
+from tortie.resources.tier import TIER
 
 GLOBAL_NETWORK_POLICY = Kind(CALICO, "GlobalNetworkPolicy")
 
@@ -58,10 +57,5 @@ INFO = KindInfo(
     plural="globalnetworkpolicies",
     spec=GlobalNetworkPolicySpec,
     aliases=("gnp", "gnps"),
-    columns=(
-        NAME,
-        Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
-        Column("SELECTOR", lambda r: r.spec.selector, wide=True),
-    ),
+    columns=COLUMNS,
 )

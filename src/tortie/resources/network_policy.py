@@ -98,6 +98,14 @@ def tier_exists(policy: Resource[Any], tiers: Sequence[Resource[Any]]) -> list[I
     return [InvalidResource("spec.tier", tier, rule, str(policy.key), str(policy.origin or ""))]
 
 
+COLUMNS: tuple[Column[Resource[Any]], ...] = (
+    NAME,
+    Column("TIER", lambda r: r.spec.tier),
+    Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
+    Column("SELECTOR", lambda r: r.spec.selector, wide=True),
+)
+"""Of Calico's policies of every kind, beside their namespace."""
+
 INFO = KindInfo(
     validate=validate,
     normalise=normalise,
@@ -109,11 +117,5 @@ INFO = KindInfo(
     spec=NetworkPolicySpec,
     namespaced=True,
     aliases=("np", "nps", "policy", "policies", "pol", "pols"),
-    columns=(
-        NAMESPACE,
-        NAME,
-        Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
-        Column("SELECTOR", lambda r: r.spec.selector, wide=True),
-    ),
+    columns=(NAMESPACE, *COLUMNS),
 )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tortie.columns import Column
 from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
 from tortie.resources.global_network_policy import GlobalNetworkPolicySpec, check_global_policy
-from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.network_policy import tier_exists
+from tortie.resources.kind_info import CALICO, KindInfo
+from tortie.resources.network_policy import COLUMNS, tier_exists
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import written
 from tortie.resources.staged_network_policy import check_staged, normalise
-from tortie.resources.tier import TIER, order_text
+from tortie.resources.tier import TIER
 
 STAGED_GLOBAL_NETWORK_POLICY = Kind(CALICO, "StagedGlobalNetworkPolicy")
 
@@ -43,10 +42,5 @@ INFO = KindInfo(
     plural="stagedglobalnetworkpolicies",
     spec=StagedGlobalNetworkPolicySpec,
     aliases=("sgnp", "sgnps"),
-    columns=(
-        NAME,
-        Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
-        Column("SELECTOR", lambda r: r.spec.selector, wide=True),
-    ),
+    columns=COLUMNS,
 )

@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 
-from tortie.columns import Column
 from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
-from tortie.resources.kind_info import CALICO, NAME, NAMESPACE, KindInfo
-from tortie.resources.network_policy import PolicySpec, canonical, check_policy, tier_exists
+from tortie.resources.kind_info import CALICO, NAMESPACE, KindInfo
+from tortie.resources.network_policy import COLUMNS, PolicySpec, canonical, check_policy, tier_exists
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec, written
-from tortie.resources.tier import DEFAULT, TIER, order_text
+from tortie.resources.tier import DEFAULT, TIER
 
 STAGED_NETWORK_POLICY = Kind(CALICO, "StagedNetworkPolicy")
 ACTIONS = ("Set", "Delete", "Learn", "Ignore")
@@ -72,11 +71,5 @@ INFO = KindInfo(
     spec=StagedNetworkPolicySpec,
     namespaced=True,
     aliases=("snp", "snps"),
-    columns=(
-        NAMESPACE,
-        NAME,
-        Column("TIER", lambda r: r.spec.tier),
-        Column("ORDER", lambda r: order_text(r.spec.order), wide=True),
-        Column("SELECTOR", lambda r: r.spec.selector, wide=True),
-    ),
+    columns=(NAMESPACE, *COLUMNS),
 )
