@@ -205,7 +205,7 @@ class PolicyWorld:
             row.packets for row in await self.plane.policy_counts() if row.action == "Deny" and not row.staged
         )
         return denied + sum(
-            int(line.split("packets ")[1].split()[0])
+            int(line.split("counter packets ")[1].split()[0])
             for line in self.world.ruleset().splitlines()
             if "counter packets" in line and " drop" in line
         )

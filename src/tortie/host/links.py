@@ -49,3 +49,5 @@ class Neighbour:
     mac: str = ""
     permanent: bool = False
     proxy: bool = False
+    learned: bool = False
+    """Told by a program: it ages as any other, but neither counts against the kernel's limit nor is it thrown out for it."""

@@ -13,6 +13,9 @@ from typing import Literal, NamedTuple
 
 Family = Literal["ip", "ip6"]
 FAMILIES: tuple[Family, ...] = ("ip", "ip6")
+TableFamily = Literal["ip", "ip6", "arp"]
+"""What a table sees: packets of one IP version, or ARP."""
+TABLE_FAMILIES: tuple[TableFamily, ...] = (*FAMILIES, "arp")
 
 FieldType = Literal["ipv4_addr", "ipv6_addr", "inet_proto", "inet_service", "mark", "ifname"]
 FIELD_BYTES: dict[FieldType, int] = {
@@ -162,6 +165,20 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """Put the register into a set that rules fill (`Set.lasts_seconds`), and go on unless the set is full.
+
+    ``renew``: an element that is there already lasts anew. With a ``limit`` each element has one of its own, which says
+    whether to go on.
+    """
+
+    set_name: str
+    register: int = 1
+    renew: bool = False
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """Tell the log, or an NFLOG group: the log is silent in a namespace."""
 
@@ -206,7 +223,7 @@ class NoTrack:
 
 Expression = (
     Meta | SetMeta | Payload | Ct | Fib | Compare | InRange | Mask | Lookup | VerdictLookup | Load | Counter
-    | CountBy | Limit | Log | Reject | Masquerade | Nat | NoTrack | Verdict
+    | CountBy | Limit | Learn | Log | Reject | Masquerade | Nat | NoTrack | Verdict
 )  # fmt: skip
 
 
@@ -236,31 +253,31 @@ class Hook:
 class Table:
     """A table of ours. ``schema`` says which shape its sets have: with another one it is replaced as a whole."""
 
-    family: Family
+    family: TableFamily
     name: str
     schema: int = 1
 
 
 class TableKey(NamedTuple):
-    family: Family
+    family: TableFamily
 
 
 class ChainKey(NamedTuple):
     """``kind`` keeps it from being equal to the key of a set of that name: both are tuples."""
 
-    family: Family
+    family: TableFamily
     name: str
     kind: Literal["chain"] = "chain"
 
 
 class SetKey(NamedTuple):
-    family: Family
+    family: TableFamily
     name: str
     kind: Literal["set"] = "set"
 
 
 class CounterKey(NamedTuple):
-    family: Family
+    family: TableFamily
     name: str
     kind: Literal["counter"] = "counter"
 
@@ -268,7 +285,7 @@ class CounterKey(NamedTuple):
 class ElementKey(NamedTuple):
     """An element of a set by its bytes: the key, or in an interval set its first and last key (both inclusive)."""
 
-    family: Family
+    family: TableFamily
     set_name: str
     key: bytes
     last: bytes = b""
@@ -308,11 +325,17 @@ class Chain:
 
 @dataclass(frozen=True)
 class Set:
-    """A set, or a verdict map. ``fields`` of more than one are a concatenation; ``intervals`` holds ranges."""
+    """A set, or a verdict map. ``fields`` of more than one are a concatenation; ``intervals`` holds ranges.
+
+    One with ``lasts_seconds`` is filled by rules (`Learn`) with at most ``size`` elements, each of which is gone after that time:
+    its elements are none of ours, neither read nor wanted.
+    """
 
     fields: tuple[FieldType, ...]
     intervals: bool = False
     verdicts: bool = False
+    lasts_seconds: int = 0
+    size: int = 0
 
     @property
     def key_bytes(self) -> int:

@@ -13,13 +13,12 @@ from typing import Self
 
 from tortie.errors import KernelError
 from tortie.host.nft import (
-    FAMILIES,
+    TABLE_FAMILIES,
     Chain,
     ChainKey,
     Count,
     CounterKey,
     ElementKey,
-    Family,
     Hook,
     NamedCounter,
     NftKey,
@@ -28,6 +27,7 @@ from tortie.host.nft import (
     Set,
     SetKey,
     Table,
+    TableFamily,
     TableKey,
     Verdict,
 )
@@ -59,7 +59,7 @@ class Batch:
         return self.requests[place].kind in (codec.NEW_ELEMENT, codec.DEL_ELEMENT)
 
     def _add(
-        self, owner: NftKey, kind: int, family: Family, body: bytes, operation: str, flags: int = 0
+        self, owner: NftKey, kind: int, family: TableFamily, body: bytes, operation: str, flags: int = 0
     ) -> None:
         """The subject is made when something is to be said of it: a batch may have a hundred thousand messages."""
         self.owners.append(owner)
@@ -75,7 +75,7 @@ class Batch:
             nl.CREATE,
         )
 
-    def delete_table(self, family: Family) -> None:
+    def delete_table(self, family: TableFamily) -> None:
         self._add(TableKey(family), codec.DEL_TABLE, family, nl.text(1, self.table), "delete the table")
 
     def put_set(self, key: SetKey, spec: Set) -> None:
@@ -88,7 +88,7 @@ class Batch:
 
     def put_chain(self, key: ChainKey, hook: Hook | None) -> None:
         """The chain without its rules; one that exists already stays as it is."""
-        body = codec.chain_body(self.table, key.name, hook)
+        body = codec.chain_body(key.family, self.table, key.name, hook)
         self._add(key, codec.NEW_CHAIN, key.family, body, "make the chain", nl.CREATE)
 
     def flush_chain(self, key: ChainKey) -> None:
@@ -146,7 +146,7 @@ class Refused:
 
 
 class NftSocket:
-    """Reads and changes one table name of the families ip and ip6. Blocking; one thread at a time. Raises `KernelError`."""
+    """Reads and changes one table name of the families ip, ip6 and arp. Blocking; one thread at a time. Raises `KernelError`."""
 
     def __init__(self, namespace: Namespace | None = None, *, table: str = "tortie") -> None:
         self.table = table
@@ -223,12 +223,12 @@ class NftSocket:
             table = codec.decode_table(message.body)
             if table is not None and table.name == self.table:
                 found[TableKey(table.family)] = table
-        for family in FAMILIES:
+        for family in TABLE_FAMILIES:
             if TableKey(family) in found:
                 self._read_family(family, found)
         return found
 
-    def _read_family(self, family: Family, found: dict[NftKey, NftValue]) -> None:
+    def _read_family(self, family: TableFamily, found: dict[NftKey, NftValue]) -> None:
         own = nl.text(1, self.table)
         digests: dict[str, list[bytes]] = {}
         for message in self._dump(codec.GET_RULE, family, own, "list the rules"):
@@ -244,14 +244,15 @@ class NftSocket:
             if table == self.table and spec is not None:
                 key = SetKey(family, name)
                 found[key] = spec
-                found |= dict(self.elements(key, spec).items())
+                if not spec.lasts_seconds:
+                    found |= dict(self.elements(key, spec).items())
         found |= dict.fromkeys((key for key in self._counters(family)), NamedCounter())
 
     def counters(self) -> dict[CounterKey, Count]:
         """What every named counter of ours has counted."""
-        return {key: count for family in FAMILIES for key, count in self._counters(family).items()}
+        return {key: count for family in TABLE_FAMILIES for key, count in self._counters(family).items()}
 
-    def _counters(self, family: Family) -> dict[CounterKey, Count]:
+    def _counters(self, family: TableFamily) -> dict[CounterKey, Count]:
         found: dict[CounterKey, Count] = {}
         body = codec.counters_wanted(self.table)
         for message in self._dump(codec.GET_OBJECT, family, body, "list the counters"):
@@ -275,7 +276,9 @@ class NftSocket:
             }
         return {ElementKey(key.family, key.name, start, last): verdict for start, last, _, verdict in marks}
 
-    def _dump(self, kind: int, family: Family | None, body: bytes, operation: str) -> Iterable[nl.Message]:
+    def _dump(
+        self, kind: int, family: TableFamily | None, body: bytes, operation: str
+    ) -> Iterable[nl.Message]:
         return self.netlink.dump(nl.Request(kind, 0, codec.header(family) + body, operation, self.table))
 
 

@@ -18,12 +18,12 @@ from tortie.host.nft import (
     Counter,
     Ct,
     ElementKey,
-    Family,
     Fib,
     FieldType,
     Hook,
     HookPoint,
     InRange,
+    Learn,
     Limit,
     Load,
     Log,
@@ -39,6 +39,7 @@ from tortie.host.nft import (
     Set,
     SetMeta,
     Table,
+    TableFamily,
     Verdict,
     VerdictKind,
     VerdictLookup,
@@ -56,14 +57,15 @@ NEW_GENERATION, GET_GENERATION = _SUBSYSTEM | 15, _SUBSYSTEM | 16
 NEW_OBJECT, GET_OBJECT, DEL_OBJECT = _SUBSYSTEM | 18, _SUBSYSTEM | 19, _SUBSYSTEM | 20
 BATCH_BEGIN, BATCH_END = 16, 17
 
-FAMILY: dict[Family, int] = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
-FAMILY_OF: dict[int, Family] = {number: family for family, number in FAMILY.items()}
+FAMILY: dict[TableFamily, int] = {"ip": socket.AF_INET, "ip6": socket.AF_INET6, "arp": 3}
+FAMILY_OF: dict[int, TableFamily] = {number: family for family, number in FAMILY.items()}
 
 ELEMENT_BYTES = 60_000
 """The length of a nested attribute is 16 bits wide: elements go in portions below that."""
 
 _CHAIN_KINDS: dict[str, ChainKind] = {"filter": "filter", "nat": "nat", "route": "route"}
-_HOOKS: tuple[HookPoint, ...] = ("prerouting", "input", "forward", "output", "postrouting")
+_IP_HOOKS: tuple[HookPoint, ...] = ("prerouting", "input", "forward", "output", "postrouting")
+_ARP_HOOKS: tuple[HookPoint, ...] = ("input", "output")
 _VERDICTS: dict[VerdictKind, int] = {
     "drop": 0, "accept": 1, "continue": -1, "jump": -3, "goto": -4, "return": -5,
 }  # fmt: skip
@@ -89,20 +91,20 @@ _TYPES: dict[FieldType, int] = {
 _TYPE_OF: dict[int, FieldType] = {number: field for field, number in _TYPES.items()}
 _VERDICT_TYPE = 0xFFFFFF00
 _COUNTER_OBJECT = 1
-_CONSTANT_ANONYMOUS, _INTERVAL, _MAP, _CONCAT = 0x3, 0x4, 0x8, 0x80
+_CONSTANT_ANONYMOUS, _INTERVAL, _MAP, _TIMEOUT, _DYNAMIC, _CONCAT = 0x3, 0x4, 0x8, 0x10, 0x20, 0x80
 _INTERVAL_END = 1
 _SCHEMA = "schema"
 _COMMENT, _DIGEST = 0, 0xF0
 """Kinds of user data on a rule: the first is nft's, the second is ours and nft ignores it."""
 
 
-_HEADERS: dict[Family | None, bytes] = {
+_HEADERS: dict[TableFamily | None, bytes] = {
     family: struct.pack("=BBH", number, 0, 0) for family, number in (*FAMILY.items(), (None, 0))
 }
 _LEADS_KEPT = 20_000
 
 
-def header(family: Family | None) -> bytes:
+def header(family: TableFamily | None) -> bytes:
     return _HEADERS[family]
 
 
@@ -161,16 +163,22 @@ def _lookup(e: Lookup) -> bytes:
     return _expression("lookup", nl.text(1, e.set_name), nl.be32(2, e.register), *inverted)
 
 
-def _limit(e: Limit) -> bytes:
+def _limit_parts(e: Limit) -> tuple[bytes, ...]:
     flags = 1 if e.over else 0
-    return _expression(
-        "limit",
+    return (
         nl.be64(1, e.packets),
         nl.be64(2, e.unit_seconds),
         nl.be32(3, e.burst),
         nl.be32(4, 0),
         nl.be32(5, flags),
     )
+
+
+def _learn(e: Learn) -> bytes:
+    parts = [nl.text(1, e.set_name), nl.be32(3, 1 if e.renew else 0), nl.be32(4, e.register)]
+    if e.limit is not None:
+        parts.append(nl.nested(7, nl.text(1, "limit"), nl.nested(2, *_limit_parts(e.limit))))
+    return _expression("dynset", *parts)
 
 
 def _log(e: Log) -> bytes:
@@ -231,7 +239,8 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     CountBy: lambda e: _expression("objref", nl.be32(1, _COUNTER_OBJECT), nl.text(2, e.name)),
     Load: lambda e: _expression("immediate", nl.be32(1, e.register), _data(2, e.data)),
     Counter: lambda _: _expression("counter"),
-    Limit: _limit,
+    Limit: lambda e: _expression("limit", *_limit_parts(e)),
+    Learn: _learn,
     Log: _log,
     Reject: _reject,
     Masquerade: _masquerade,
@@ -271,10 +280,15 @@ def table_body(table: Table) -> bytes:
     return nl.text(1, table.name) + nl.attr(6, bytes([_COMMENT, len(comment)]) + comment)
 
 
-def chain_body(table: str, name: str, hook: Hook | None) -> bytes:
+def _hooks(family: TableFamily | None) -> tuple[HookPoint, ...]:
+    """The hooks of a family as the kernel numbers them."""
+    return _ARP_HOOKS if family == "arp" else _IP_HOOKS
+
+
+def chain_body(family: TableFamily, table: str, name: str, hook: Hook | None) -> bytes:
     body = nl.text(1, table) + nl.text(3, name)
     if hook is not None:
-        body += nl.nested(4, nl.be32(1, _HOOKS.index(hook.point)), nl.be32(2, hook.priority))
+        body += nl.nested(4, nl.be32(1, _hooks(family).index(hook.point)), nl.be32(2, hook.priority))
         body += nl.be32(5, 1) + nl.text(7, hook.kind)
     return body
 
@@ -295,6 +309,7 @@ def _lead(rule: Rule) -> bytes:
 
 def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
     flags = (_INTERVAL if spec.intervals else 0) | (_MAP if spec.verdicts else 0)
+    flags |= _TIMEOUT | _DYNAMIC if spec.lasts_seconds else 0
     concatenated = len(spec.fields) > 1
     if concatenated and spec.intervals:
         flags |= _CONCAT
@@ -313,6 +328,8 @@ def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
     if concatenated and spec.intervals:
         lengths = (nl.nested(1, nl.be32(1, padded(FIELD_BYTES[field]))) for field in spec.fields)
         body += nl.nested(9, nl.nested(2, *lengths))
+    if spec.lasts_seconds:
+        body += nl.nested(9, nl.be32(1, spec.size)) + nl.be64(11, spec.lasts_seconds * 1000)
     if not concatenated:
         # nft shows the keys of a set without this in its own idea of a byte order.
         order = 1 if spec.fields[0] in ("ifname", "mark") else 2
@@ -392,8 +409,9 @@ def decode_chain(body: bytes) -> tuple[str, str, Hook | None]:
         number = int.from_bytes(inside[1], "big")
         priority = int.from_bytes(inside[2], "big", signed=True)
         kind = _CHAIN_KINDS.get(nl.as_text(found.get(7, b"filter")))
-        if kind is not None and number < len(_HOOKS):
-            hook = Hook(kind, _HOOKS[number], priority)
+        hooks = _hooks(FAMILY_OF.get(body[0]))
+        if kind is not None and number < len(hooks):
+            hook = Hook(kind, hooks[number], priority)
     return nl.as_text(found[1]), nl.as_text(found[3]), hook
 
 
@@ -419,7 +437,12 @@ def decode_set(body: bytes) -> tuple[str, str, Set | None]:
     data_type = int.from_bytes(found.get(6, b"\0"), "big")
     if flags & _CONSTANT_ANONYMOUS or not known or (data_type and data_type != _VERDICT_TYPE):
         return table, name, None
-    return table, name, Set(tuple(fields), intervals=bool(flags & _INTERVAL), verdicts=bool(flags & _MAP))
+    lasts = size = 0
+    if flags & _DYNAMIC:
+        lasts = int.from_bytes(found.get(11, b""), "big") // 1000
+        size = int.from_bytes(nl.attributes(found.get(9, b"")).get(1, b""), "big")
+    kinds = {"intervals": bool(flags & _INTERVAL), "verdicts": bool(flags & _MAP)}
+    return table, name, Set(tuple(fields), **kinds, lasts_seconds=lasts, size=size)
 
 
 def decode_counter(body: bytes) -> tuple[str, str, Count]:

@@ -212,10 +212,11 @@ class LinuxPodLinks:
 
     def _introduce(self, wanted: PodLink) -> None:
         """The node knows the pod's MAC from the first packet on: a new veth on a busy machine may lose the first request for
-        it, and the kernel asks again only after a second. The entry ages as any other, so a pod may change its MAC."""
+        it, and the kernel asks again only after a second. The entry ages as any other, so a pod may change its MAC; but the
+        kernel never refuses it, or throws it out, because the machine's table of neighbours is full."""
         index = self._host_index(wanted.host_name)
         requests = [
-            codec.new_neighbour(Neighbour(index=index, address=address, mac=wanted.mac))
+            codec.new_neighbour(Neighbour(index=index, address=address, mac=wanted.mac, learned=True))
             for address in wanted.addresses
         ]
         for refused in self._host.batch(requests).values():
@@ -318,11 +319,13 @@ def _configure(wanted: PodLink) -> None:
         codec.new_route(dataclasses.replace(route, ifindex=index, interface=wanted.pod_name))
         for route in wanted.routes()
     ]
-    if 4 in wanted.versions():
-        # Known beforehand: the kernel's proxy ARP is silent while the node has no route that covers the gateway, as when
-        # its uplink is down and the default route went with it. Pods of one node talk on, and no first packet waits.
-        gateway = Neighbour(index=index, address=GATEWAY_V4, mac=HOST_MAC, permanent=True)
-        requests.append(codec.new_neighbour(gateway))
+    # Known beforehand: the kernel's proxy ARP is silent while the node has no route that covers the gateway, as when its
+    # uplink is down and the default route went with it. Pods of one node talk on, and no first packet waits. And the kernel
+    # has room for these also while the machine's table of neighbours is full.
+    for version, gateway in ((4, GATEWAY_V4), (6, GATEWAY_V6)):
+        if version in wanted.versions():
+            known = Neighbour(index=index, address=gateway, mac=HOST_MAC, permanent=True)
+            requests.append(codec.new_neighbour(known))
     with RouteSocket() as here:
         failed = here.batch(requests)
     for refused in failed.values():

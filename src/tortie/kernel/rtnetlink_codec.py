@@ -46,7 +46,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
-_NUD_PERMANENT, _NTF_PROXY = 0x80, 0x08
+_NUD_PERMANENT, _NTF_PROXY, _NTF_LEARNED = 0x80, 0x08, 0x10
 
 _KINDS: dict[int, RouteKind] = {
     1: "unicast", 2: "local", 3: "broadcast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw",
@@ -382,7 +382,7 @@ def dump_neighbours(version: int = 0, index: int = 0) -> nl.Request:
 
 
 def new_neighbour(neighbour: Neighbour) -> nl.Request:
-    flags = _NTF_PROXY if neighbour.proxy else 0
+    flags = (_NTF_PROXY if neighbour.proxy else 0) | (_NTF_LEARNED if neighbour.learned else 0)
     state = _NUD_PERMANENT if neighbour.permanent or neighbour.proxy else 0x02
     body = _NEIGHBOUR.pack(FAMILY[neighbour.address.version], neighbour.index, state, flags, 0)
     body += nl.attr(1, neighbour.address.packed)
@@ -411,6 +411,7 @@ def decode_neighbour(body: bytes) -> Neighbour | None:
         mac=found.get(2, b"").hex(":"),
         permanent=bool(state & _NUD_PERMANENT),
         proxy=bool(flags & _NTF_PROXY),
+        learned=bool(flags & _NTF_LEARNED),
     )
 
 

@@ -139,6 +139,7 @@ def test_settings_change_only_the_chains_that_depend_on_them() -> None:
         for key in changed_by(SettingsRow(interface_prefixes=("cali", "tap")))
         if isinstance(key, ChainKey)
     } == {
+        names.ARP_INPUT,
         names.RAW_PREROUTING,
         names.FORWARD_FROM,
         names.FORWARD_TO,

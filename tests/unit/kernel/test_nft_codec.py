@@ -36,6 +36,12 @@ def test_sets(spec: Set) -> None:
     assert codec.decode_set(body) == ("tortie", "some-set", spec)
 
 
+def test_sets_that_rules_fill() -> None:
+    spec = Set(("ifname", "ipv6_addr"), lasts_seconds=120, size=1000)
+    body = codec.header("ip6") + codec.set_body("tortie", "some-set", spec, 3)
+    assert codec.decode_set(body) == ("tortie", "some-set", spec)
+
+
 def test_sets_that_we_would_not_make() -> None:
     counters = nl.be32(3, 8) + nl.be32(4, 7) + nl.be32(6, 123)
     anonymous = nl.be32(3, 3) + nl.be32(4, 7)
@@ -54,9 +60,12 @@ def test_tables_tell_their_schema() -> None:
 
 def test_chains() -> None:
     hook = Hook("nat", "postrouting", -300)
-    body = codec.header("ip") + codec.chain_body("tortie", "c", hook)
+    body = codec.header("ip") + codec.chain_body("ip", "tortie", "c", hook)
     assert codec.decode_chain(body) == ("tortie", "c", hook)
-    body = codec.header("ip") + codec.chain_body("tortie", "c", None)
+    hook = Hook("filter", "input", 0)
+    body = codec.header("arp") + codec.chain_body("arp", "tortie", "c", hook)
+    assert codec.decode_chain(body) == ("tortie", "c", hook)
+    body = codec.header("ip") + codec.chain_body("ip", "tortie", "c", None)
     assert codec.decode_chain(body) == ("tortie", "c", None)
 
 

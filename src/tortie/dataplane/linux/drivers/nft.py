@@ -1,4 +1,4 @@
-"""Both tables of ours, brought in line in one atomic batch."""
+"""The tables of ours, brought in line in one atomic batch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tortie.host.nft import (
     Counter,
     CounterKey,
     ElementKey,
-    Family,
     NftKey,
     NftValue,
     Rule,
     Set,
     SetKey,
     Table,
+    TableFamily,
     TableKey,
     Verdict,
 )
@@ -79,7 +79,7 @@ class NftDriver:
         self._thread = thread
         self._specs: dict[SetKey, Set] = {}
         self._verdicts: dict[ElementKey, Verdict] = {}
-        self._stale: set[Family] = set()
+        self._stale: set[TableFamily] = set()
         self._generation = -1
 
     async def read(self) -> Mapping[NftKey, NftValue]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tortie.dataplane.linux.rules import matches as m
-from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules import names, neighbours
 from tortie.dataplane.linux.rules.elements import ipset_spec
 from tortie.dataplane.linux.rules.nat import postrouting
 from tortie.desired.settings import SettingsRow
@@ -33,14 +33,11 @@ from tortie.host.nft import (
     VerdictKind,
     VerdictLookup,
 )
-from tortie.net.addresses import Address
 
 _IPIP, _UDP, _ICMPV6 = 4, 17, 58
 _LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
 _DESTINATION_TRANSLATED = 1 << 5
 """IPS_DST_NAT of ``linux/netfilter/nf_conntrack_common.h``."""
-_LINK_LOCAL = Address.parse("fe80::").packed
-_LINK_LOCAL_MASK = b"\xff\xc0" + bytes(14)
 _MULTICAST_LISTENER = (130, 132)
 _DISCOVERY = (133, 136)
 _SOLICITATION = (135, 135)
@@ -58,12 +55,14 @@ def sets(family: Family) -> dict[SetKey, Set]:
         names.TO_MAP: Set(("ifname",), verdicts=True),
     }
     found |= dict.fromkeys(names.BUILT_IN_IPSETS, ipset_spec(family, "nets"))
+    if family == "ip6":
+        found |= neighbours.LEARNED
     return {SetKey(family, name): spec for name, spec in found.items()}
 
 
 def frame(settings: SettingsRow) -> dict[NftKey, NftValue]:
-    """Everything of both tables that depends on settings alone."""
-    found: dict[NftKey, NftValue] = {}
+    """Everything of our tables that depends on settings alone."""
+    found = neighbours.arp_table(settings)
     for family in FAMILIES:
         found[TableKey(family)] = Table(family, names.TABLE, names.SCHEMA)
         found |= dict(sets(family).items())
@@ -80,7 +79,9 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
     def each(direction: str, kind: VerdictKind, chain: str) -> list[Rule]:
         return [m.rule(m.interface(direction, prefix), Verdict(kind, chain)) for prefix in prefixes]
 
-    return {
+    guard = neighbours.no_link_local_beyond(settings) if family == "ip6" else []
+    own = {names.WORKLOAD_LINK_LOCAL: neighbours.link_local_sources()} if family == "ip6" else {}
+    return own | {
         names.WORKLOAD_SOURCE: Chain.of(*_workload_source(family)),
         names.FROM_WORKLOAD: Chain.of(
             *_invalid(settings), *_tunnels(family, settings), *_dispatch("iifname", names.FROM_MAP)
@@ -92,7 +93,10 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
             *each("iifname", "goto", names.WORKLOAD_SOURCE), hook=Hook("filter", "prerouting", -300)
         ),
         names.FORWARD_FROM: Chain.of(
-            established, *each("iifname", "goto", names.FROM_WORKLOAD), hook=Hook("filter", "forward", 0)
+            *guard,
+            established,
+            *each("iifname", "goto", names.FROM_WORKLOAD),
+            hook=Hook("filter", "forward", 0),
         ),
         names.FORWARD_TO: Chain.of(
             established, *each("oifname", "goto", names.TO_WORKLOAD), hook=Hook("filter", "forward", 1)
@@ -127,9 +131,8 @@ def _workload_source(family: Family) -> list[Rule]:
     ]
     if family == "ip6":
         known = m.known_interface(names.INTERFACES)
-        link_local = (m.source("ip6"), Mask(_LINK_LOCAL_MASK, bytes(16)), Compare("eq", _LINK_LOCAL))
         unspecified = (m.source("ip6"), Compare("eq", bytes(16)))
-        rules.append(m.rule(known, link_local, RETURN, comment="link-local: never forwarded"))
+        rules.append(m.rule(known, m.link_local(m.source("ip6")), Verdict("goto", names.WORKLOAD_LINK_LOCAL)))
         rules.extend(
             m.rule(known, unspecified, _icmpv6(*kinds), RETURN, comment="before an address is had (RFC 4862)")
             for kinds in (_SOLICITATION, _MULTICAST_LISTENER, _LISTENER_REPORT_V2)

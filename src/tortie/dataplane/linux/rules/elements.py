@@ -18,6 +18,7 @@ from tortie.host.nft import (
     NftKey,
     NftValue,
     Set,
+    TableFamily,
     Verdict,
     interface_key,
 )
@@ -25,6 +26,9 @@ from tortie.net.addresses import BITS, Prefix
 
 FAMILY_OF: dict[int, Family] = {4: "ip", 6: "ip6"}
 VERSION_OF: dict[Family, Literal[4, 6]] = {"ip": 4, "ip6": 6}
+
+_TABLES: dict[int, tuple[TableFamily, ...]] = {4: ("ip", "arp"), 6: ("ip6",)}
+"""The tables that know a workload's sources of an IP version."""
 
 SetKind = Literal["", "nets", "ports"]
 """How an IP set stands in the kernel: a hash of single addresses, intervals, or a hash of address, protocol and port."""
@@ -40,8 +44,8 @@ def ipset_spec(family: Family, kind: SetKind) -> Set:
 def of_endpoint(
     row: EndpointRow, *, egress: str, ingress: str, allow_sources: bool
 ) -> dict[NftKey, NftValue]:
-    """What makes a workload known: both families' maps, which lead to its groups' chains, its addresses, and the prefixes it
-    may send from."""
+    """What makes a workload known: the maps of both IP versions, which lead to its groups' chains, its addresses, and the
+    prefixes it may send from."""
     found: dict[NftKey, NftValue] = {}
     key = interface_key(row.interface)
     versions = {address.version for address in row.addresses}
@@ -53,13 +57,16 @@ def of_endpoint(
         leads = row.up and VERSION_OF[family] in versions
         found[ElementKey(family, names.FROM_MAP, key)] = Verdict("goto", egress) if leads else DROP
         found[ElementKey(family, names.TO_MAP, key)] = Verdict("goto", ingress) if leads else DROP
+    found[ElementKey("arp", names.INTERFACES, key)] = None
     for address in row.addresses:
-        found[ElementKey(FAMILY_OF[address.version], names.ADDRESSES, key + address.packed)] = None
+        for table in _TABLES[address.version]:
+            found[ElementKey(table, names.ADDRESSES, key + address.packed)] = None
     if allow_sources:
         for version in (4, 6):
             for low, high in merged(p for p in row.allowed_sources if p.version == version):
                 start, end = packed(version, low), packed(version, high)
-                found[ElementKey(FAMILY_OF[version], names.PREFIXES, key + start, key + end)] = None
+                for table in _TABLES[version]:
+                    found[ElementKey(table, names.PREFIXES, key + start, key + end)] = None
     return found
 
 

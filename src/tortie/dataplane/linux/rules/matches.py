@@ -52,6 +52,11 @@ def destination(family: Family, register: int = 1) -> Payload:
     return Payload("network", 16, 4, register) if family == "ip" else Payload("network", 24, 16, register)
 
 
+def link_local(load: Payload) -> tuple[Expression, ...]:
+    """The IPv6 address that is loaded is a link-local one."""
+    return load, Mask(b"\xff\xc0" + bytes(14), bytes(16)), Compare("eq", b"\xfe\x80" + bytes(14))
+
+
 def protocol(number: int) -> tuple[Expression, ...]:
     return Meta("l4proto"), Compare("eq", bytes([number]))
 
@@ -63,6 +68,11 @@ def known_interface(set_name: str) -> tuple[Expression, ...]:
 def sends_from(family: Family, set_name: str) -> tuple[Expression, ...]:
     """The pair of interface and source is in the set."""
     return Meta("iifname", 1), source(family, 2), Lookup(set_name)
+
+
+def arp_sender(register: int = 1) -> Payload:
+    """The address that an ARP packet says to be its sender's."""
+    return Payload("network", 14, 4, register)
 
 
 def rule(*parts: Expression | Sequence[Expression], comment: str = "") -> Rule:
