@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,6 +226,28 @@ def test_links_are_wanted_for_the_versions_that_have_addresses() -> None:
     manager.on_delta(Delta(ENDPOINTS, {KEY: EndpointRow(interface="cali5", addresses=())}))
     manager.settle()
     assert set(manager.interfaces) == {"cali5", "cali0"}
+
+
+@pytest.mark.parametrize("names_", [("a", "b"), ("b", "a")])
+def test_of_two_on_one_interface_the_one_with_an_address_has_it(names_: tuple[str, str]) -> None:
+    """As when a workload comes under another name before it has left under its old one."""
+    keys = [EndpointKey("default", name) for name in names_]
+    address = Address.parse("10.65.0.1")
+    holds = EndpointRow(interface="cali1", addresses=(address,))
+    bare = EndpointRow(interface="cali1", addresses=(), up=False)
+    links: DeltaTracker[LinkKey, bool] = DeltaTracker()
+    link_manager = LinkManager(links)
+    dispatched, tracker, frame = dispatch()
+    frame.settle()
+    for manager in (link_manager, dispatched):
+        manager.on_delta(Delta(ENDPOINTS, {keys[0]: holds}))
+        manager.settle()
+        manager.on_delta(Delta(ENDPOINTS, dict.fromkeys(sorted(keys), bare) | {keys[1]: holds}))
+        manager.settle()
+    assert links.wanted[LinkKey("cali1", "up")]
+    verdict = tracker.wanted[ElementKey("ip", names.FROM_MAP, interface_key("cali1"))]
+    assert isinstance(verdict, Verdict)
+    assert verdict.kind == "goto"
 
 
 def test_routes() -> None:

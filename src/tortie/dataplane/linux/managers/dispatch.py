@@ -63,8 +63,10 @@ class DispatchManager:
                 )
 
     def settle(self) -> None:
-        for key in self._dirty:
-            self._settle(key, self._rows.get(key))
+        # Of two that name one interface, the one that holds an address by right has the last word.
+        rows = [(key, self._rows.get(key)) for key in self._dirty]
+        for key, row in sorted(rows, key=lambda item: item[1] is not None and item[1].up):
+            self._settle(key, row)
         self._dirty.clear()
 
     def _settle(self, key: EndpointKey, row: EndpointRow | None) -> None:

@@ -42,7 +42,8 @@ class LinkManager:
             self._dirty.update(delta.put)
 
     def settle(self) -> None:
-        for key, row in self._dirty.items():
+        # Of two that name one interface, the one that holds an address by right has the last word.
+        for key, row in sorted(self._dirty.items(), key=lambda item: item[1] is not None and item[1].up):
             self._count(key, row)
             self._claims.set(key, {} if row is None else _wanted(row))
         self._dirty.clear()
