@@ -14,6 +14,7 @@ from tortie.dataplane.linux.drivers.nft import NftDriver
 from tortie.dataplane.linux.drivers.thread import KernelThread
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.chains import frame
+from tortie.dataplane.linux.rules.elements import group_key
 from tortie.desired.host_endpoints import HostEndpointRow
 from tortie.desired.policies import (
     AppliedPolicies,
@@ -87,7 +88,7 @@ async def test_what_was_written_is_read_back(driver: NftDriver) -> None:
     wanted = frame(SettingsRow(nat_port_range=(1000, 2000), nat_outgoing_address="192.0.2.7"))
     for number in range(50):
         name = interface_key(f"cali{number}")
-        wanted[ElementKey("ip", names.FROM_MAP, name)] = Verdict("goto", names.TO_WORKLOAD)
+        wanted[ElementKey("ip", names.FROM_GROUPS, name)] = Verdict("goto", names.TO_WORKLOAD)
         wanted[ElementKey("ip6", names.ADDRESSES, name + bytes(15) + bytes([number]))] = None
         low, high = bytes([10, number, 0, 0]), bytes([10, number, 0, 99])
         wanted[ElementKey("ip", names.PREFIXES, name + low, name + high)] = None
@@ -212,9 +213,9 @@ async def test_a_culprit_that_it_does_not_name_is_found_by_halves(driver: NftDri
 async def test_one_bad_element_among_many(driver: NftDriver) -> None:
     assert not await put(driver, frame(SettingsRow()))
     good: dict[NftKey, NftValue] = {
-        ElementKey("ip", names.TO_MAP, interface_key(f"cali{i}")): Verdict("return") for i in range(300)
+        ElementKey("ip", names.TO_GROUPS, interface_key(f"cali{i}")): Verdict("return") for i in range(300)
     }
-    bad = ElementKey("ip", names.TO_MAP, interface_key("calibad"))
+    bad = ElementKey("ip", names.TO_GROUPS, interface_key("calibad"))
     failed = await put(driver, {**good, bad: Verdict("goto", "nowhere")})
     assert set(failed) == {bad}
     there = await driver.read()
@@ -223,15 +224,15 @@ async def test_one_bad_element_among_many(driver: NftDriver) -> None:
 
 async def test_an_element_changes_its_verdict(driver: NftDriver, socket: NftSocket) -> None:
     assert not await put(driver, {**frame(SettingsRow()), **chains(1)})
-    element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
+    element = ElementKey("ip", names.TO_GROUPS, interface_key("cali1"))
     for verdict in (Verdict("return"), DROP, Verdict("goto", "good0"), Verdict("return")):
         assert not await put(driver, {element: verdict})
         assert (await driver.read())[element] == verdict
     # Someone else changed it, and we do not know.
     spec = Set(("ifname",), verdicts=True)
     batch = Batch("tortie")
-    batch.delete_elements(SetKey("ip", names.TO_MAP), spec, {element: None})
-    batch.put_elements(SetKey("ip", names.TO_MAP), spec, {element: ACCEPT})
+    batch.delete_elements(SetKey("ip", names.TO_GROUPS), spec, {element: None})
+    batch.put_elements(SetKey("ip", names.TO_GROUPS), spec, {element: ACCEPT})
     assert socket.commit(batch) is None
     assert await driver.disturbed()
     assert not await put(driver, {element: DROP})
@@ -240,7 +241,7 @@ async def test_an_element_changes_its_verdict(driver: NftDriver, socket: NftSock
 
 async def test_chains_that_refer_to_each_other_go_together(driver: NftDriver) -> None:
     one, two = ChainKey("ip", "one"), ChainKey("ip", "two")
-    element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
+    element = ElementKey("ip", names.TO_GROUPS, interface_key("cali1"))
     wanted: dict[NftKey, NftValue] = {
         one: Chain.of(Rule((Verdict("jump", "two"),))),
         two: Chain.of(Rule((ACCEPT,))),
@@ -260,7 +261,18 @@ async def test_a_hundred_thousand_elements(driver: NftDriver, socket: NftSocket)
     batches = socket.batches
     assert batches == 1, "one batch, however large"
     assert not (await driver.apply({}, frozenset(list(addresses)[:1]))).failed
-    assert len([key for key in await driver.read() if isinstance(key, ElementKey)]) == 99_999
+    left = [key for key in await driver.read() if isinstance(key, ElementKey) and key.set_name == "many"]
+    assert len(left) == 99_999
+
+
+async def test_a_map_leads_from_interface_to_group_and_is_read_as_it_was_put(driver: NftDriver) -> None:
+    element = ElementKey("ip", names.TO_MAP, interface_key("cali1"))
+    assert not await put(driver, {**frame(SettingsRow()), **chains(1)})
+    for group in ("one", names.CLOSED, "other"):
+        assert not await put(driver, {element: group_key(group)})
+        assert (await driver.read())[element] == group_key(group)
+    assert not (await driver.apply({}, frozenset([element]))).failed
+    assert element not in await driver.read()
 
 
 async def test_nft_shows_policies_as_they_are_named(netns: Callable[[], str]) -> None:

@@ -135,6 +135,15 @@ class VerdictLookup:
 
 
 @dataclass(frozen=True, slots=True)
+class MapLookup:
+    """Put what the map says of one register into another; go no further when it has no such key."""
+
+    set_name: str
+    register: int
+    into: int
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Put a constant into a register."""
 
@@ -222,7 +231,7 @@ class NoTrack:
 
 
 Expression = (
-    Meta | SetMeta | Payload | Ct | Fib | Compare | InRange | Mask | Lookup | VerdictLookup | Load | Counter
+    Meta | SetMeta | Payload | Ct | Fib | Compare | InRange | Mask | Lookup | VerdictLookup | MapLookup | Load | Counter
     | CountBy | Limit | Learn | Log | Reject | Masquerade | Nat | NoTrack | Verdict
 )  # fmt: skip
 
@@ -325,7 +334,8 @@ class Chain:
 
 @dataclass(frozen=True)
 class Set:
-    """A set, or a verdict map. ``fields`` of more than one are a concatenation; ``intervals`` holds ranges.
+    """A set, a verdict map, or a map to values of ``data_bytes``. ``fields`` of more than one are a concatenation; ``intervals``
+    holds ranges.
 
     One with ``lasts_seconds`` is filled by rules (`Learn`) with at most ``size`` elements, each of which is gone after that time:
     its elements are none of ours, neither read nor wanted.
@@ -334,6 +344,7 @@ class Set:
     fields: tuple[FieldType, ...]
     intervals: bool = False
     verdicts: bool = False
+    data_bytes: int = 0
     lasts_seconds: int = 0
     size: int = 0
 
@@ -369,5 +380,6 @@ def interface_key(name: str) -> bytes:
 
 NftKey = TableKey | ChainKey | SetKey | CounterKey | ElementKey
 """What there is in our tables, by key."""
-NftValue = Table | Chain | Set | NamedCounter | Verdict | None
-"""An element of a plain set has the value None."""
+ElementValue = Verdict | bytes | None
+"""What an element of a verdict map, of another map, and of a plain set leads to."""
+NftValue = Table | Chain | Set | NamedCounter | ElementValue

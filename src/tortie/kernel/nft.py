@@ -19,6 +19,7 @@ from tortie.host.nft import (
     Count,
     CounterKey,
     ElementKey,
+    ElementValue,
     Hook,
     NamedCounter,
     NftKey,
@@ -29,7 +30,6 @@ from tortie.host.nft import (
     Table,
     TableFamily,
     TableKey,
-    Verdict,
 )
 from tortie.kernel import netlink as nl
 from tortie.kernel import nft_codec as codec
@@ -112,11 +112,11 @@ class Batch:
         body = codec.counter_body(self.table, key.name)
         self._add(key, codec.DEL_OBJECT, key.family, body, "delete the counter")
 
-    def put_elements(self, key: SetKey, spec: Set, elements: Mapping[ElementKey, Verdict | None]) -> None:
+    def put_elements(self, key: SetKey, spec: Set, elements: Mapping[ElementKey, ElementValue]) -> None:
         """One message a portion; a refusal is blamed on the set, unless there is but one element in it."""
         self._elements(codec.NEW_ELEMENT, key, spec, elements, "add elements to the set", nl.CREATE)
 
-    def delete_elements(self, key: SetKey, spec: Set, elements: Mapping[ElementKey, Verdict | None]) -> None:
+    def delete_elements(self, key: SetKey, spec: Set, elements: Mapping[ElementKey, ElementValue]) -> None:
         self._elements(codec.DEL_ELEMENT, key, spec, elements, "delete elements of the set", 0)
 
     def _elements(
@@ -124,7 +124,7 @@ class Batch:
         kind: int,
         key: SetKey,
         spec: Set,
-        elements: Mapping[ElementKey, Verdict | None],
+        elements: Mapping[ElementKey, ElementValue],
         operation: str,
         flags: int,
     ) -> None:
@@ -261,7 +261,7 @@ class NftSocket:
                 found[CounterKey(family, name)] = count
         return found
 
-    def elements(self, key: SetKey, spec: Set) -> dict[ElementKey, Verdict | None]:
+    def elements(self, key: SetKey, spec: Set) -> dict[ElementKey, ElementValue]:
         """The elements of one set; of an interval set its intervals."""
         body = nl.text(1, self.table) + nl.text(2, key.name)
         marks = [

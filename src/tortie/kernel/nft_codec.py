@@ -18,6 +18,7 @@ from tortie.host.nft import (
     Counter,
     Ct,
     ElementKey,
+    ElementValue,
     Fib,
     FieldType,
     Hook,
@@ -28,6 +29,7 @@ from tortie.host.nft import (
     Load,
     Log,
     Lookup,
+    MapLookup,
     Mask,
     Masquerade,
     Meta,
@@ -94,6 +96,8 @@ _COUNTER_OBJECT = 1
 _CONSTANT_ANONYMOUS, _INTERVAL, _MAP, _TIMEOUT, _DYNAMIC, _CONCAT = 0x3, 0x4, 0x8, 0x10, 0x20, 0x80
 _INTERVAL_END = 1
 _SCHEMA = "schema"
+_KEY_ORDER, _DATA_ORDER = 0, 1
+"""Kinds of user data on a set: in which byte order nft shows its keys and data."""
 _COMMENT, _DIGEST = 0, 0xF0
 """Kinds of user data on a rule: the first is nft's, the second is ours and nft ignores it."""
 
@@ -236,6 +240,9 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     VerdictLookup: lambda e: _expression(
         "lookup", nl.text(1, e.set_name), nl.be32(2, e.register), nl.be32(3, 0)
     ),
+    MapLookup: lambda e: _expression(
+        "lookup", nl.text(1, e.set_name), nl.be32(2, e.register), nl.be32(3, e.into)
+    ),
     CountBy: lambda e: _expression("objref", nl.be32(1, _COUNTER_OBJECT), nl.text(2, e.name)),
     Load: lambda e: _expression("immediate", nl.be32(1, e.register), _data(2, e.data)),
     Counter: lambda _: _expression("counter"),
@@ -308,7 +315,7 @@ def _lead(rule: Rule) -> bytes:
 
 
 def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
-    flags = (_INTERVAL if spec.intervals else 0) | (_MAP if spec.verdicts else 0)
+    flags = (_INTERVAL if spec.intervals else 0) | (_MAP if spec.verdicts or spec.data_bytes else 0)
     flags |= _TIMEOUT | _DYNAMIC if spec.lasts_seconds else 0
     concatenated = len(spec.fields) > 1
     if concatenated and spec.intervals:
@@ -325,6 +332,8 @@ def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
     )
     if spec.verdicts:
         body += nl.be32(6, _VERDICT_TYPE) + nl.be32(7, 16)
+    elif spec.data_bytes:
+        body += nl.be32(6, _TYPES["ifname"]) + nl.be32(7, spec.data_bytes)
     if concatenated and spec.intervals:
         lengths = (nl.nested(1, nl.be32(1, padded(FIELD_BYTES[field]))) for field in spec.fields)
         body += nl.nested(9, nl.nested(2, *lengths))
@@ -333,15 +342,18 @@ def set_body(table: str, name: str, spec: Set, set_id: int) -> bytes:
     if not concatenated:
         # nft shows the keys of a set without this in its own idea of a byte order.
         order = 1 if spec.fields[0] in ("ifname", "mark") else 2
-        body += nl.attr(13, bytes([0, 4]) + struct.pack("=I", order))
+        orders = bytes([_KEY_ORDER, 4]) + struct.pack("=I", order)
+        if spec.data_bytes:
+            orders += bytes([_DATA_ORDER, 4]) + struct.pack("=I", 1)
+        body += nl.attr(13, orders)
     return body + nl.be32(10, set_id)
 
 
-def element(spec: Set, key: ElementKey, verdict: Verdict | None) -> bytes:
+def element(spec: Set, key: ElementKey, value: ElementValue) -> bytes:
     """One element, or the two that bound an interval."""
     data = _element_key(key.key)
-    if verdict is not None:
-        data += _element_verdict(verdict)
+    if value is not None:
+        data += _element_value(value)
     if not spec.intervals:
         return nl.nested(1, data)
     if len(spec.fields) > 1:
@@ -354,8 +366,8 @@ def element(spec: Set, key: ElementKey, verdict: Verdict | None) -> bytes:
 
 
 @lru_cache(4096)
-def _element_verdict(verdict: Verdict) -> bytes:
-    return nl.nested(2, _verdict_data(verdict))
+def _element_value(value: Verdict | bytes) -> bytes:
+    return nl.nested(2, nl.attr(1, value) if isinstance(value, bytes) else _verdict_data(value))
 
 
 def _element_key(key: bytes) -> bytes:
@@ -435,14 +447,16 @@ def decode_set(body: bytes) -> tuple[str, str, Set | None]:
         fields[:0] = [field] if field else []
         number >>= 6
     data_type = int.from_bytes(found.get(6, b"\0"), "big")
-    if flags & _CONSTANT_ANONYMOUS or not known or (data_type and data_type != _VERDICT_TYPE):
+    verdicts = bool(flags & _MAP) and data_type == _VERDICT_TYPE
+    data_bytes = int.from_bytes(found.get(7, b""), "big") if data_type == _TYPES["ifname"] else 0
+    if flags & _CONSTANT_ANONYMOUS or not known or (data_type and not verdicts and not data_bytes):
         return table, name, None
     lasts = size = 0
     if flags & _DYNAMIC:
         lasts = int.from_bytes(found.get(11, b""), "big") // 1000
         size = int.from_bytes(nl.attributes(found.get(9, b"")).get(1, b""), "big")
-    kinds = {"intervals": bool(flags & _INTERVAL), "verdicts": bool(flags & _MAP)}
-    return table, name, Set(tuple(fields), **kinds, lasts_seconds=lasts, size=size)
+    kinds = {"intervals": bool(flags & _INTERVAL), "verdicts": verdicts}
+    return table, name, Set(tuple(fields), **kinds, data_bytes=data_bytes, lasts_seconds=lasts, size=size)
 
 
 def decode_counter(body: bytes) -> tuple[str, str, Count]:
@@ -453,28 +467,30 @@ def decode_counter(body: bytes) -> tuple[str, str, Count]:
     return nl.as_text(found[1]), nl.as_text(found[2]), Count(packets, size)
 
 
-def decode_elements(body: bytes) -> Iterator[tuple[bytes, bytes, bool, Verdict | None]]:
-    """Each element as (key, last key of a concatenated interval, whether it is an interval's end, verdict)."""
+def decode_elements(body: bytes) -> Iterator[tuple[bytes, bytes, bool, ElementValue]]:
+    """Each element as (key, last key of a concatenated interval, whether it is an interval's end, value)."""
     found = nl.attributes(body, 4)
     for _, encoded in nl.attribute_list(found.get(3, b"")):
         inside = nl.attributes(encoded)
         key = nl.attributes(inside[1])[1] if 1 in inside else b""
         last = nl.attributes(inside[10])[1] if 10 in inside else b""
         flags = int.from_bytes(inside.get(3, b"\0"), "big")
-        verdict: Verdict | None = None
+        value: ElementValue = None
         if 2 in inside:
-            data = nl.attributes(nl.attributes(inside[2]).get(2, b""))
+            told = nl.attributes(inside[2])
+            value = told.get(1)
+            data = nl.attributes(told.get(2, b""))
             code = int.from_bytes(data.get(1, b"\0\0\0\0"), "big", signed=True)
-            if code in _VERDICT_OF:
-                verdict = Verdict(_VERDICT_OF[code], nl.as_text(data.get(2, b"")))
-        yield key, last, bool(flags & _INTERVAL_END), verdict
+            if data and code in _VERDICT_OF:
+                value = Verdict(_VERDICT_OF[code], nl.as_text(data.get(2, b"")))
+        yield key, last, bool(flags & _INTERVAL_END), value
 
 
 def pair_intervals(
-    marks: Iterable[tuple[bytes, bytes, bool, Verdict | None]],
-) -> Iterator[tuple[bytes, bytes, Verdict | None]]:
+    marks: Iterable[tuple[bytes, bytes, bool, ElementValue]],
+) -> Iterator[tuple[bytes, bytes, ElementValue]]:
     """Starts and ends of an interval set to (first, last, verdict). The kernel may tell them in any order."""
-    start: tuple[bytes, Verdict | None] | None = None
+    start: tuple[bytes, ElementValue] | None = None
     for key, _, ends, verdict in sorted(marks, key=lambda mark: (mark[0], not mark[2])):
         if start is not None:
             last = (int.from_bytes(key, "big") - 1).to_bytes(len(key), "big")

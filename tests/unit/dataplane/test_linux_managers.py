@@ -21,7 +21,7 @@ from tortie.dataplane.linux.managers.node import NodeManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager, to_route
 from tortie.dataplane.linux.rules import names
-from tortie.dataplane.linux.rules.elements import merged, of_interval, of_member
+from tortie.dataplane.linux.rules.elements import group_key, merged, of_interval, of_member
 from tortie.dataplane.linux.rules.groups import WORKLOAD, group_name
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.ipsets import IPSETS, MEMBERS, PRESENT, IPSetRow, Member
@@ -29,7 +29,7 @@ from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import KernelError
-from tortie.host.nft import ChainKey, ElementKey, NftKey, NftValue, SetKey, Verdict, interface_key
+from tortie.host.nft import ChainKey, ElementKey, NftKey, NftValue, SetKey, interface_key
 from tortie.host.routes import RouteKey
 from tortie.net.addresses import Address, Prefix
 
@@ -170,22 +170,23 @@ def test_an_endpoint_becomes_elements_and_they_go_with_it() -> None:
     manager.on_delta(Delta(ENDPOINTS, {KEY: ROW}))
     manager.settle()
     name = interface_key("cali1")
-    verdict = tracker.wanted[ElementKey("ip", names.FROM_MAP, name)]
-    assert verdict == Verdict("goto", group_name(WORKLOAD["egress"], ROW.egress))
+    group = tracker.wanted[ElementKey("ip", names.FROM_MAP, name)]
+    assert group == group_key(group_name(WORKLOAD["egress"], ROW.egress))
     assert ElementKey("ip", names.ADDRESSES, name + bytes([10, 0, 0, 1])) in tracker.wanted
     assert not any(key.set_name == names.PREFIXES for key in tracker.wanted if isinstance(key, ElementKey))
     manager.on_delta(Delta(SETTINGS, {NODE: SettingsRow(source_spoofing="Any")}))
     manager.settle()
     low, high = bytes([203, 0, 113, 0]), bytes([203, 0, 113, 255])
     assert ElementKey("ip", names.PREFIXES, name + low, name + high) in tracker.wanted
+    closed = group_key(names.CLOSED)
     four = EndpointRow(interface="cali1", addresses=ROW.addresses[:1])
     manager.on_delta(Delta(ENDPOINTS, {KEY: four}))
     manager.settle()
-    assert tracker.wanted[ElementKey("ip", names.TO_MAP, name)] != Verdict("drop")
-    assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == Verdict("drop"), "it has no address there"
+    assert tracker.wanted[ElementKey("ip", names.TO_MAP, name)] != closed
+    assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == closed, "it has no address there"
     manager.on_delta(Delta(ENDPOINTS, {KEY: EndpointRow(interface="cali1", addresses=(), up=False)}))
     manager.settle()
-    assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == Verdict("drop")
+    assert tracker.wanted[ElementKey("ip6", names.TO_MAP, name)] == closed
     manager.on_delta(Delta(ENDPOINTS, {}, frozenset([KEY])))
     manager.settle()
     assert not tracker.wanted
@@ -245,9 +246,8 @@ def test_of_two_on_one_interface_the_one_with_an_address_has_it(names_: tuple[st
         manager.on_delta(Delta(ENDPOINTS, dict.fromkeys(sorted(keys), bare) | {keys[1]: holds}))
         manager.settle()
     assert links.wanted[LinkKey("cali1", "up")]
-    verdict = tracker.wanted[ElementKey("ip", names.FROM_MAP, interface_key("cali1"))]
-    assert isinstance(verdict, Verdict)
-    assert verdict.kind == "goto"
+    group = tracker.wanted[ElementKey("ip", names.FROM_MAP, interface_key("cali1"))]
+    assert group != group_key(names.CLOSED)
 
 
 def test_routes() -> None:

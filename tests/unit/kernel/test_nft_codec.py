@@ -25,8 +25,9 @@ from tortie.kernel import netlink as nl
 from tortie.kernel import nft_codec as codec
 
 FIELDS: st.SearchStrategy[FieldType] = st.sampled_from(sorted(FIELD_BYTES))
-SETS = st.builds(
-    Set, st.lists(FIELDS, min_size=1, max_size=4).map(tuple), intervals=st.booleans(), verdicts=st.booleans()
+KEYS = st.lists(FIELDS, min_size=1, max_size=4).map(tuple)
+SETS = st.builds(Set, KEYS, intervals=st.booleans(), verdicts=st.booleans()) | st.builds(
+    Set, KEYS, intervals=st.booleans(), data_bytes=st.sampled_from([4, 12, 16])
 )
 
 
@@ -127,7 +128,12 @@ def test_elements_of_maps_and_concatenations() -> None:
     key = ElementKey("ip", "m", interface_key("cali1"))
     ranges = Set(("ifname", "ipv4_addr"), intervals=True)
     pair = ElementKey("ip", "r", interface_key("cali1") + bytes(4), interface_key("cali1") + bytes(3) + b"\7")
-    for spec, element, verdict in ((vmap, key, Verdict("goto", "x")), (ranges, pair, None)):
+    names = Set(("ifname",), data_bytes=16)
+    for spec, element, verdict in (
+        (vmap, key, Verdict("goto", "x")),
+        (names, key, interface_key("group")),
+        (ranges, pair, None),
+    ):
         encoded = nl.nested(3, codec.element(spec, element, verdict))
         body = codec.header("ip") + nl.text(1, "t") + nl.text(2, element.set_name) + encoded
         assert list(codec.decode_elements(body)) == [(element.key, element.last, False, verdict)]

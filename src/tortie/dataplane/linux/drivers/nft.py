@@ -18,6 +18,7 @@ from tortie.host.nft import (
     Counter,
     CounterKey,
     ElementKey,
+    ElementValue,
     NftKey,
     NftValue,
     Rule,
@@ -78,7 +79,7 @@ class NftDriver:
         self._rules = rules
         self._thread = thread
         self._specs: dict[SetKey, Set] = {}
-        self._verdicts: dict[ElementKey, Verdict] = {}
+        self._values: dict[ElementKey, Verdict | bytes] = {}
         self._stale: set[TableFamily] = set()
         self._generation = -1
 
@@ -130,10 +131,10 @@ class NftDriver:
         self._specs = {
             key: value for key, value in found.items() if isinstance(key, SetKey) and isinstance(value, Set)
         }
-        self._verdicts = {
+        self._values = {
             key: value
             for key, value in found.items()
-            if isinstance(key, ElementKey) and isinstance(value, Verdict)
+            if isinstance(key, ElementKey) and isinstance(value, Verdict | bytes)
         }
         return found
 
@@ -185,9 +186,9 @@ class NftDriver:
 
     def _stands_otherwise(self, key: ElementKey, error: KernelError) -> bool:
         """The element is there with a verdict that we did not know: say so, and it is replaced. False when that was tried."""
-        if error.errno not in (errno.EEXIST, errno.EBUSY) or key in self._verdicts:
+        if error.errno not in (errno.EEXIST, errno.EBUSY) or key in self._values:
             return False
-        self._verdicts[key] = Verdict("continue")
+        self._values[key] = Verdict("continue")
         return True
 
     def _by_halves(self, todo: _Todo, keys: list[NftKey], failed: dict[NftKey, TortieError]) -> None:
@@ -215,8 +216,8 @@ class NftDriver:
         """What is referred to comes before what refers to it, and goes after."""
         batch = Batch(names.TABLE)
         chains: dict[ChainKey, Chain] = {}
-        added: dict[SetKey, dict[ElementKey, Verdict | None]] = {}
-        removed: dict[SetKey, dict[ElementKey, Verdict | None]] = {}
+        added: dict[SetKey, dict[ElementKey, ElementValue]] = {}
+        removed: dict[SetKey, dict[ElementKey, ElementValue]] = {}
         specs = dict(self._specs)
         for value in todo.put.values():
             if isinstance(value, Table):
@@ -232,9 +233,9 @@ class NftDriver:
             elif isinstance(key, CounterKey):
                 batch.put_counter(key)
             elif isinstance(key, ElementKey):
-                verdict = value if isinstance(value, Verdict) else None
-                added.setdefault(SetKey(key.family, key.set_name), {})[key] = verdict
-                if key in self._verdicts and key.family not in self._stale:
+                leads = value if isinstance(value, Verdict | bytes) else None
+                added.setdefault(SetKey(key.family, key.set_name), {})[key] = leads
+                if key in self._values and key.family not in self._stale:
                     removed.setdefault(SetKey(key.family, key.set_name), {})[key] = None
         for chain_key, chain in chains.items():
             batch.put_chain(chain_key, chain.hook)
@@ -273,17 +274,17 @@ class NftDriver:
             if isinstance(key, SetKey):
                 self._specs.pop(key, None)
             elif isinstance(key, ElementKey):
-                self._verdicts.pop(key, None)
+                self._values.pop(key, None)
         renewed = {value.family for value in todo.put.values() if isinstance(value, Table)} & self._stale
         if renewed:
             self._stale -= renewed
             self._specs = {key: spec for key, spec in self._specs.items() if key.family not in renewed}
-            self._verdicts = {key: v for key, v in self._verdicts.items() if key.family not in renewed}
+            self._values = {key: v for key, v in self._values.items() if key.family not in renewed}
         for key, value in todo.put.items():
             if isinstance(key, SetKey) and isinstance(value, Set):
                 self._specs[key] = value
-            elif isinstance(key, ElementKey) and isinstance(value, Verdict):
-                self._verdicts[key] = value
+            elif isinstance(key, ElementKey) and isinstance(value, Verdict | bytes):
+                self._values[key] = value
 
 
 def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[NftKey]:
@@ -315,6 +316,6 @@ def in_order(put: Mapping[NftKey, NftValue], gone: Iterable[NftKey]) -> list[Nft
 
 
 def _portions(
-    elements: Mapping[ElementKey, Verdict | None], *, singly: bool
-) -> Iterable[Mapping[ElementKey, Verdict | None]]:
+    elements: Mapping[ElementKey, ElementValue], *, singly: bool
+) -> Iterable[Mapping[ElementKey, ElementValue]]:
     return ({key: verdict} for key, verdict in elements.items()) if singly else (elements,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tortie.dataplane.linux.rules import matches as m
 from tortie.dataplane.linux.rules import names, neighbours
-from tortie.dataplane.linux.rules.elements import ipset_spec
+from tortie.dataplane.linux.rules.elements import group_key, ipset_spec
 from tortie.dataplane.linux.rules.nat import postrouting
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
@@ -16,11 +16,15 @@ from tortie.host.nft import (
     Chain,
     ChainKey,
     Compare,
+    ElementKey,
     Expression,
     Family,
     Hook,
     InRange,
+    Load,
+    MapLookup,
     Mask,
+    Meta,
     NftKey,
     NftValue,
     Payload,
@@ -35,6 +39,8 @@ from tortie.host.nft import (
 )
 
 _IPIP, _UDP, _ICMPV6 = 4, 17, 58
+_AFTER_MARK = 9
+"""The register that begins four bytes after the first one."""
 _LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
 _DESTINATION_TRANSLATED = 1 << 5
 """IPS_DST_NAT of ``linux/netfilter/nf_conntrack_common.h``."""
@@ -51,8 +57,10 @@ def sets(family: Family) -> dict[SetKey, Set]:
         names.INTERFACES: Set(("ifname",)),
         names.ADDRESSES: Set(("ifname", address)),
         names.PREFIXES: Set(("ifname", address), intervals=True),
-        names.FROM_MAP: Set(("ifname",), verdicts=True),
-        names.TO_MAP: Set(("ifname",), verdicts=True),
+        names.FROM_MAP: Set(("ifname",), data_bytes=names.GROUP_BYTES),
+        names.TO_MAP: Set(("ifname",), data_bytes=names.GROUP_BYTES),
+        names.FROM_GROUPS: Set(("ifname",), verdicts=True),
+        names.TO_GROUPS: Set(("ifname",), verdicts=True),
     }
     found |= dict.fromkeys(names.BUILT_IN_IPSETS, ipset_spec(family, "nets"))
     if family == "ip6":
@@ -66,6 +74,8 @@ def frame(settings: SettingsRow) -> dict[NftKey, NftValue]:
     for family in FAMILIES:
         found[TableKey(family)] = Table(family, names.TABLE, names.SCHEMA)
         found |= dict(sets(family).items())
+        for groups in (names.FROM_GROUPS, names.TO_GROUPS):
+            found[ElementKey(family, groups, names.GROUP_MARK + group_key(names.CLOSED))] = DROP
         for name, chain in _chains(family, settings).items():
             found[ChainKey(family, name)] = chain
     return found
@@ -84,9 +94,13 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
     return own | {
         names.WORKLOAD_SOURCE: Chain.of(*_workload_source(family)),
         names.FROM_WORKLOAD: Chain.of(
-            *_invalid(settings), *_tunnels(family, settings), *_dispatch("iifname", names.FROM_MAP)
+            *_invalid(settings),
+            *_tunnels(family, settings),
+            *_dispatch("iifname", names.FROM_MAP, names.FROM_GROUPS),
         ),
-        names.TO_WORKLOAD: Chain.of(*_invalid(settings), *_dispatch("oifname", names.TO_MAP)),
+        names.TO_WORKLOAD: Chain.of(
+            *_invalid(settings), *_dispatch("oifname", names.TO_MAP, names.TO_GROUPS)
+        ),
         names.WORKLOAD_TO_HOST: Chain.of(established, *_workload_to_host(family)),
         names.TO_HOST_ACTION: Chain.of(established, *_to_host_action(family, settings)),
         names.RAW_PREROUTING: Chain.of(
@@ -166,11 +180,16 @@ def _tunnels(family: Family, settings: SettingsRow) -> list[Rule]:
     return rules
 
 
-def _dispatch(direction: str, verdict_map: str) -> list[Rule]:
-    """What the map says of the interface; an interface that it does not know is dropped."""
-    load = m.interface(direction, "")[0]
+def _dispatch(direction: str, of_interface: str, groups: str) -> list[Rule]:
+    """To the chain of the interface's group; an interface that the map does not know is dropped."""
     return [
-        m.rule(load, VerdictLookup(verdict_map)),
+        m.rule(
+            Load(names.GROUP_MARK.ljust(16, b"\0"), 1),
+            Meta("iifname" if direction == "iifname" else "oifname", 2),
+            MapLookup(of_interface, register=2, into=_AFTER_MARK),
+            VerdictLookup(groups, register=1),
+            comment=f"by the interface's group, which {of_interface} tells",
+        ),
         m.rule(m.counted(DROP), comment="unknown workload interface"),
     ]
 

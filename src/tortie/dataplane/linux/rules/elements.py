@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 from tortie.dataplane.linux.rules import intervals, names
@@ -11,7 +12,6 @@ from tortie.desired.endpoints import EndpointRow
 from tortie.desired.ipsets import Member
 from tortie.host.nft import (
     ADDRESS_FIELD,
-    DROP,
     FAMILIES,
     ElementKey,
     Family,
@@ -19,7 +19,6 @@ from tortie.host.nft import (
     NftValue,
     Set,
     TableFamily,
-    Verdict,
     interface_key,
 )
 from tortie.net.addresses import BITS, Prefix
@@ -53,10 +52,10 @@ def of_endpoint(
         versions.update(prefix.version for prefix in row.allowed_sources)
     for family in FAMILIES:
         found[ElementKey(family, names.INTERFACES, key)] = None
-        # In a family of which it has no address nothing is forwarded anyway, and the kernel need not walk the chains.
+        # In a family of which it has no address nothing is forwarded anyway.
         leads = row.up and VERSION_OF[family] in versions
-        found[ElementKey(family, names.FROM_MAP, key)] = Verdict("goto", egress) if leads else DROP
-        found[ElementKey(family, names.TO_MAP, key)] = Verdict("goto", ingress) if leads else DROP
+        found[ElementKey(family, names.FROM_MAP, key)] = group_key(egress if leads else names.CLOSED)
+        found[ElementKey(family, names.TO_MAP, key)] = group_key(ingress if leads else names.CLOSED)
     found[ElementKey("arp", names.INTERFACES, key)] = None
     for address in row.addresses:
         for table in _TABLES[address.version]:
@@ -68,6 +67,12 @@ def of_endpoint(
                 for table in _TABLES[version]:
                     found[ElementKey(table, names.PREFIXES, key + start, key + end)] = None
     return found
+
+
+@lru_cache(4096)
+def group_key(name: str) -> bytes:
+    """A group as the maps hold it: the last part of its chain's name."""
+    return name.rpartition("/")[2].encode().ljust(names.GROUP_BYTES, b"\0")
 
 
 def merged(prefixes: Iterable[Prefix]) -> list[Interval]:

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from tortie.dataplane.linux.rules import marks, names
 from tortie.dataplane.linux.rules import matches as m
+from tortie.dataplane.linux.rules.elements import group_key
 from tortie.dataplane.linux.rules.policies import Part, Place, deny
 from tortie.desired.policies import AppliedPolicies, Direction, PolicyKey, TierRow
 from tortie.desired.settings import SettingsRow
@@ -30,6 +31,7 @@ from tortie.host.nft import (
     CountBy,
     Counter,
     CounterKey,
+    ElementKey,
     Mask,
     NamedCounter,
     NftKey,
@@ -109,7 +111,7 @@ Passes = Callable[[Stretch], tuple[bool, ...]]
 def group_name(kind: Kind, applied: AppliedPolicies) -> str:
     """The chain's name. It says what is in the tiers too, since theirs do."""
     tiers = tuple(tier_name(kind, tier) for tier in applied.tiers)
-    return f"{kind.prefix}/group/{names.digest((kind, tiers, applied.profiles))}"
+    return f"{kind.prefix}/group/{names.group_digest((kind, tiers, applied.profiles))}"
 
 
 @lru_cache(_TIERS_KEPT)
@@ -135,7 +137,7 @@ def tier_parts(kind: Kind, tier: TierRow) -> Iterator[Part]:
 
 
 def of_group(kind: Kind, applied: AppliedPolicies, settings: SettingsRow) -> dict[NftKey, NftValue]:
-    """The group's chain, and the end that it goes to."""
+    """The group's chain, what leads to it, and the end that it goes to."""
     found: dict[NftKey, NftValue] = {}
     rules: list[Rule] = (
         [m.rule(*_IN_THE_MIDST, Counter(), Reject("tcp-reset"), comment=_CUT)] if kind.cuts else []
@@ -149,8 +151,12 @@ def of_group(kind: Kind, applied: AppliedPolicies, settings: SettingsRow) -> dic
         end = no_profile(kind.direction)
         rules.append(m.rule(Verdict("goto", end)))
         found |= _end(end, settings)
+    name, whole = group_name(kind, applied), Chain.of(*rules)
     for family in FAMILIES:
-        found[ChainKey(family, group_name(kind, applied))] = Chain.of(*rules)
+        found[ChainKey(family, name)] = whole
+        if kind.end == "deny":
+            groups = names.FROM_GROUPS if kind.direction == "egress" else names.TO_GROUPS
+            found[ElementKey(family, groups, names.GROUP_MARK + group_key(name))] = Verdict("goto", name)
     return found
 
 
