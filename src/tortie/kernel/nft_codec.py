@@ -73,16 +73,9 @@ _VERDICTS: dict[VerdictKind, int] = {
 }  # fmt: skip
 _VERDICT_OF: dict[int, VerdictKind] = {code: kind for kind, code in _VERDICTS.items()}
 _META = {
-    "nfproto": 15,
-    "l4proto": 16,
-    "mark": 3,
-    "iif": 4,
-    "oif": 5,
-    "iifname": 6,
-    "oifname": 7,
-    "iiftype": 8,
+    "nfproto": 15, "l4proto": 16, "mark": 3, "iif": 4, "oif": 5, "iifname": 6, "oifname": 7, "iiftype": 8,
     "oiftype": 9,
-}
+}  # fmt: skip
 _CT = {"state": 0, "direction": 1, "status": 2, "mark": 3}
 _OPERATORS = {"eq": 0, "neq": 1, "lt": 2, "lte": 3, "gt": 4, "gte": 5}
 _FIB_RESULTS = {"oif": 1, "oifname": 2, "type": 3}
