@@ -218,11 +218,20 @@ def _apart(document: Document) -> Iterator[Document]:
         if items is None:
             return
     if is_array(items):
+        lines = _lines_by_item(document.lines, f"{prefix}[")
         for index, item in enumerate(items):
-            at = f"{prefix}[{index}]"
-            beneath = (f"{at}.", f"{at}[")
-            lines = document.lines.items()
-            inside = {path[len(at) :].lstrip("."): line for path, line in lines if path.startswith(beneath)}
-            yield from _apart(Document(item, document.file, document.line_of(at), inside))
+            line = document.line_of(f"{prefix}[{index}]")
+            yield from _apart(Document(item, document.file, line, lines.get(index, {})))
     elif value is not None:
         yield document
+
+
+def _lines_by_item(lines: Mapping[str, int], start: str) -> Mapping[int, Mapping[str, int]]:
+    """The lines of each item's fields, as the item names them. In one pass: a List may hold thousands."""
+    found: dict[int, dict[str, int]] = {}
+    for path, line in lines.items():
+        if path.startswith(start):
+            number, _, rest = path[len(start) :].partition("]")
+            if rest and number.isdigit():
+                found.setdefault(int(number), {})[rest.lstrip(".")] = line
+    return found

@@ -47,6 +47,23 @@ def test_several_documents_and_lists() -> None:
     ]
 
 
+@pytest.mark.parametrize("head", ["kind: List\nitems:\n", ""])
+def test_fields_of_items_know_their_lines(head: str) -> None:
+    """Item 1 is not item 11, and a field is named from its own item."""
+    text = head + "".join(f"- kind: K{n}\n  spec:\n    nets:\n    - a\n    - b\n" for n in range(12))
+    first = head.count("\n") + 1
+    for number, document in enumerate(parse(text, "f.yaml")):
+        start = first + 5 * number
+        assert document.line == start
+        assert document.lines == {
+            "kind": start,
+            "spec": start + 1,
+            "spec.nets": start + 2,
+            "spec.nets[0]": start + 3,
+            "spec.nets[1]": start + 4,
+        }
+
+
 def test_everything_wrong_is_said_with_its_line() -> None:
     text = POOL.replace("10.0.0.0/16", "10.0.0.1/16\n  blockSize: 33\n  colour: red\n  nodeSelector: has(")
     text += "---\nkind: Node\napiVersion: projectcalico.org/v3\nmetadata: {name: n, labels: {a: 1}}\nspec: {bgp: [1]}\n"
