@@ -72,8 +72,11 @@ def _unknown_criteria(resource: Resource[Any], info: KindInfo) -> list[InvalidRe
         return []
     return [
         InvalidResource(info.place(path), None, "is not a known field", str(resource.key))
-        for path in resource.unknown
-        if len(path) > 2 and path[0] == "spec" and path[1] in _CRITERIA
+        for path, value in resource.unknown.items()
+        if value is not None  # a null says nothing
+        and len(path) > 2
+        and path[0] == "spec"
+        and path[1] in _CRITERIA
     ]
 
 
