@@ -139,8 +139,9 @@ def test_two_families(run_dir: Path, netns: Callable[[], str]) -> None:
         shown = inside(container, "ip", "-6", "addr", "show", "eth0")
         assert address in shown
         assert "tentative" not in shown
-        # The gateway answers at once: its link-local address waited for no duplicate address detection.
-        inside(container, "fping", "-6", "-c1", "-t1000", "fe80::ecee:eeff:feee:eeee%eth0")
+        # The gateway answers at once: its link-local address waited for no duplicate address detection, which takes a second.
+        # One of these is enough: a new veth on a busy machine may lose a packet.
+        inside(container, "fping", "-6", "-c8", "-p50", "-t200", "fe80::ecee:eeff:feee:eeee%eth0")
         subprocess.run(
             ["ip", "netns", "exec", node.name, "fping", "-6", "-c1", "-t1000", address],
             check=True,

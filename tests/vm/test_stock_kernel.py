@@ -40,9 +40,11 @@ def test_nftables_runs_there() -> None:
 
 
 def test_the_tables_of_policy_are_taken_there() -> None:
-    """As nft shows them here: the kernel of Debian 12 knows every expression of ours, and shows the same."""
+    """As nft shows them here: the kernel of Debian 12 knows every expression of ours, and shows the same. But for the look-up
+    of a look-up, which nft 1.0.6 shows in words that it cannot read (ADR 10)."""
     path = Path(__file__).parents[1] / "kernel" / "golden" / "policy.nft"
-    golden = path.read_text()
+    readable = [line for line in path.read_text().splitlines() if "[invalid type]" not in line]
+    golden = "\n".join(readable).replace('"grp:', '"') + "\n"
     protocols = "ip 0 IP\\nicmp 1 ICMP\\nipencap 4 IP-ENCAP\\ntcp 6 TCP\\nudp 17 UDP\\n"
     job = (
         f"set -e\nmkdir -p /etc\nprintf '{protocols}' > /etc/protocols\n"
