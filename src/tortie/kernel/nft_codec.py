@@ -10,7 +10,6 @@ from typing import Any
 
 from tortie.host.nft import (
     FIELD_BYTES,
-    Chain,
     ChainKind,
     Compare,
     Count,
@@ -491,8 +490,3 @@ def pair_intervals(
         start = None if ends else (key, verdict)
     if start is not None:
         yield start[0], b"\xff" * len(start[0]), start[1]
-
-
-def chain_of(hook: Hook | None, digests: Iterable[bytes]) -> Chain:
-    """A chain as it was read: its rules are known by their digests."""
-    return Chain(hook, tuple(digests))
