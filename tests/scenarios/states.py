@@ -69,6 +69,19 @@ class Run:
     def take(self, updates: Iterable[Update]) -> None:
         self.graph.fold(list(updates))
 
+    def wander(self, history: Iterable[State], random: Any) -> None:
+        """From state to state by updates in any order, in slices of any size, flushed now and then and at the end."""
+        for state in history:
+            updates = self.updates_to(state)
+            random.shuffle(updates)
+            while updates:
+                size = random.randint(1, len(updates))
+                self.take(updates[:size])
+                updates = updates[size:]
+                if random.random() < 0.5:
+                    self.flush()
+        self.flush()
+
     def flush(self) -> Flush:
         self.last = self.graph.flush(in_sync=True)
         for delta in self.last.deltas:

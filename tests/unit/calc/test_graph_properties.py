@@ -84,16 +84,7 @@ scopes = st.sampled_from([Scope("n1"), Scope("n2"), Scope(None)])
 @given(scopes, st.lists(states, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_a_history_leaves_no_trace(scope: Scope, history: list[State], random: Any) -> None:
     run = Run(scope)
-    for state in history:
-        updates = run.updates_to(state)
-        random.shuffle(updates)
-        while updates:
-            size = random.randint(1, len(updates))
-            run.take(updates[:size])
-            updates = updates[size:]
-            if random.random() < 0.5:
-                run.flush()
-    run.flush()
+    run.wander(history, random)
     assert run.snapshot() == from_scratch(scope, history[-1]).snapshot()
 
 
