@@ -17,7 +17,7 @@ from tortie.dataplane.api import Applied, Dataplane
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey
 from tortie.desired.ipsets import IPSETS
 from tortie.desired.order import ORDER
-from tortie.desired.policies import POLICIES
+from tortie.desired.policies import POLICIES, PROFILES
 from tortie.desired.routes import ROUTES
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey, Flush, Problem
@@ -39,7 +39,8 @@ DRIFT_INTERVAL_SECONDS = 0.02
 """Drift is repaired no more often."""
 REFRESH = "refresh"
 MOST_NAMED = 200
-"""Of more invalid resources only so many are metrics of their own."""
+"""Of more invalid resources, and of more rows that are not real, only so many are metrics of their own."""
+_WRITTEN = (POLICIES.name, PROFILES.name)
 CALCULATION_TIMEOUT_SECONDS = 30.0
 DATAPLANE_TIMEOUT_SECONDS = 90.0
 
@@ -347,10 +348,11 @@ class Pipeline:
         new = {key: error for key, error in applied.failed.items() if key not in self.failed}
         for key, error in new.items():
             logger.warning("cannot make real", table=key.table, key=str(key.key), error=str(error))
+        if applied.failed.keys() != self.failed.keys():
+            self._name_failed(applied.failed)
         self.failed = applied.failed
         self.generation = applied.generation
         self._metrics.generation.set(applied.generation)
-        self._metrics.failed_rows.set(len(applied.failed))
         if applied.failed:
             self._metrics.apply_failures.inc()
             self._retry_at = self._clock.monotonic() + self._backoff.next_seconds()
@@ -365,6 +367,13 @@ class Pipeline:
             self.first_applied.set()
         if changed and self.on_endpoints is not None:
             await self.on_endpoints(changed)
+
+    def _name_failed(self, failed: Mapping[DesiredKey, TortieError]) -> None:
+        self._metrics.failed_rows.set(len(failed))
+        self._metrics.failed_row.clear()
+        # What the user wrote comes first: a refused policy takes its endpoints along, and they are many.
+        for row in sorted(failed, key=lambda row: row.table not in _WRITTEN)[:MOST_NAMED]:
+            self._metrics.failed_row.labels(row.table, str(row.key)).set(1)
 
     def _next_refresh(self) -> float | None:
         settings: SettingsRow = self.desired.get(SETTINGS.name, {}).get(NODE) or SettingsRow()

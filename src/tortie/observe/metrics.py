@@ -93,6 +93,11 @@ class Metrics:
             "tortie_endpoint_realise_seconds", "Time that an ADD waited for its endpoint to be real."
         )
         self.failed_rows = gauge("tortie_dataplane_failed_rows", "Rows that are not real now.")
+        self.failed_row = gauge(
+            "tortie_dataplane_failed_row",
+            "One that is not real now, by name, such as a policy that the kernel refuses; always 1.",
+            ("table", "key"),
+        )
         self.generation = gauge("tortie_dataplane_generation", "The last flush that was applied.")
         self.kernel_writes = gauge(
             "tortie_dataplane_kernel_writes",

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tortie.agent.pipeline import Pipeline, merge
+from tortie.agent.pipeline import MOST_NAMED, Pipeline, merge
 from tortie.aio.tasks import supervise
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.policies import POLICIES, PolicyKey, PolicyRow
 from tortie.desired.routes import ROUTES, RouteRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey, Flush, Problem
@@ -47,6 +48,7 @@ class ToyGraph:
         )
         self.fold_hook: Callable[[], None] = lambda: None
         self.problems: tuple[Problem, ...] = ()
+        self.policies: dict[PolicyKey, PolicyRow] = {}
 
     def fold(self, updates: Sequence[Update]) -> None:
         self.folded += updates
@@ -75,6 +77,8 @@ class ToyGraph:
             if endpoints:
                 row = RouteRow(kind="local-workload", interface="cali1")
                 deltas.append(Delta(ROUTES, {ADDRESS.prefix: row}))
+        if self.policies:
+            deltas.append(Delta(POLICIES, self.policies))
         return Flush(self._generation, tuple(deltas), in_sync=in_sync, problems=self.problems)
 
 
@@ -198,6 +202,32 @@ async def test_an_endpoint_with_a_failing_part_is_not_realised_until_a_retry_suc
         bench.dataplane.failing.clear()
         await waiting
         assert bench.pipeline.failed == {}
+
+
+async def test_what_is_not_real_is_a_metric_by_name_policies_first_and_not_without_end() -> None:
+    bench = Bench()
+    refused = PolicyKey("NetworkPolicy", "default", "wordy")
+    error = KernelError(2, "add the rules of", "cali-po-wordy")
+    bench.dataplane.failing = {
+        DesiredKey("endpoints", EndpointKey("default", f"p{n}")): error for n in range(300)
+    }
+    async with bench.running():
+        await bench.pipeline.receive([put(f"p{n}") for n in range(300)], in_sync=True)
+        await until(bench.pipeline.first_applied.is_set)
+        bench.graph.policies = {refused: PolicyRow(tier="default")}
+        bench.dataplane.failing[DesiredKey("policies", refused)] = error
+        await bench.pipeline.receive([put("one-more")], in_sync=True)
+        await until(lambda: len(bench.pipeline.failed) == 301)
+        shown = bench.metrics.render().decode()
+        assert "tortie_dataplane_failed_rows 301.0" in shown
+        named = 'tortie_dataplane_failed_row{key="NetworkPolicy default/wordy",table="policies"} 1.0'
+        assert named in shown
+        assert shown.count("tortie_dataplane_failed_row{") == MOST_NAMED
+        bench.dataplane.failing.clear()
+        await until(lambda: not bench.pipeline.failed)
+        shown = bench.metrics.render().decode()
+        assert "tortie_dataplane_failed_rows 0.0" in shown
+        assert "tortie_dataplane_failed_row{" not in shown
 
 
 async def test_a_dataplane_that_can_do_nothing_gets_everything_again_later() -> None:
