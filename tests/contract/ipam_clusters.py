@@ -73,11 +73,8 @@ async def take(allocator: Allocator, handle: str, ipv4: int | None = 1, **more: 
     return [str(a) for a in await allocator.assign(AssignRequest(handle=handle, ipv4=ipv4, **more))]
 
 
-async def consistent(store: Store, live: dict[str, str] | None = None, *, called_off: bool = False) -> None:
-    """Nobody has an address twice, every handle says what the blocks say, every block has one owner who knows it.
-
-    ``called_off``: claims were cancelled, maybe between a block and its affinity's confirmation; the owner's next claim goes on.
-    """
+async def consistent(store: Store, live: dict[str, str] | None = None) -> None:
+    """Nobody has an address twice, every handle says what the blocks say, every block has one owner who knows it."""
     seen: Counter[str] = Counter()
     by_handle: Counter[tuple[str, str]] = Counter()
     blocks = await records.block_prefixes(store)
@@ -89,7 +86,7 @@ async def consistent(store: Store, live: dict[str, str] | None = None, *, called
         if (node := owner(block.spec)) is not None:
             affinity = await records.find_affinity(store, node, cidr)
             assert affinity is not None
-            assert called_off or affinity.spec.state == CONFIRMED
+            assert affinity.spec.state == CONFIRMED
     assert not [address for address, count in seen.items() if count > 1]
     told = Counter(
         {(h.key.name, cidr): n for h in await records.handles(store) for cidr, n in h.spec.block.items()}

@@ -16,9 +16,13 @@ from tortie.aio import checkpoints
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
 from tortie.errors import AddressesExhausted
-from tortie.ipam import leaks
+from tortie.ipam import leaks, records
+from tortie.ipam.affinity import Claims
 from tortie.ipam.allocator import Allocator, AssignRequest
+from tortie.ipam.blocks import owner
 from tortie.ipam.repair import repair
+from tortie.net.addresses import Address, Prefix
+from tortie.resources.block_affinity import CONFIRMED
 
 __all__ = ["etcd", "store", "url"]
 
@@ -78,6 +82,67 @@ async def test_the_retry_has_one_address_and_the_del_leaves_nothing(
     await consistent(store, {str(address): HANDLE for address in found})
     await allocator.release_handle(HANDLE)
     await consistent(store, {})
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_an_address_that_is_asked_for_after_a_kill_can_be_reached(
+    store: Store, url: str, step: str
+) -> None:
+    """Routing knows a block of ours by its confirmed affinity alone."""
+    await pool(store, "10.0.0.0/30")
+    await pool(store, "fd00::/124")
+    await node(store, "a")
+    await asyncio.to_thread(_killed_at, url, step)
+    again = Allocator(store, "a")
+    await again.assign_address(Address.parse("10.0.0.3"), "other", {})
+    affinity = await records.find_affinity(store, "a", Prefix.parse("10.0.0.0/30"))
+    assert affinity is not None
+    assert affinity.spec.state == CONFIRMED
+    await again.release_handle(HANDLE)
+    await again.tidy()  # of the other family nothing was asked
+    await consistent(store, {"10.0.0.3": "other"})
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step.startswith("ipam.claim")])
+@pytest.mark.parametrize("asked_for", [False, True])
+async def test_a_claim_goes_on_when_its_request_is_called_off(
+    store: Store, step: str, asked_for: bool
+) -> None:
+    await pool(store, "10.0.0.0/30")
+    allocator = await node(store, "a")
+    work = asyncio.create_task(
+        _assigned(allocator) if asked_for else take(allocator, HANDLE)  # both have to claim a block
+    )
+
+    def call_off(passed: str) -> None:
+        if passed == step:
+            work.cancel()
+
+    checkpoints.observe(call_off)
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await allocator.close()
+    finally:
+        checkpoints.observe(None)
+    await allocator.release_handle(HANDLE)
+    assert len(await records.block_prefixes(store)) == 1
+    await consistent(store, {})
+
+
+async def _assigned(allocator: Allocator) -> list[str]:
+    return [str((await allocator.assign_address(Address.parse("10.0.0.3"), HANDLE, {})).address)]
+
+
+async def test_a_second_claim_of_a_block_leaves_it_confirmed_throughout(store: Store) -> None:
+    """Two processes of one node: while one looks, the pods of the other are routed."""
+    await pool(store, "10.0.0.0/30")
+    await take(await node(store, "a"), HANDLE)
+    (before,) = await records.affinities(store)
+    block = await Claims(store, "a").claim(Prefix.parse("10.0.0.0/30"))
+    assert block is not None
+    assert owner(block.spec) == "a"
+    assert [each.revision for each in await records.affinities(store)] == [before.revision]
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -3,7 +3,8 @@
 Claiming: the node's affinity as ``pending``; the block with the node's name; the affinity as ``confirmed``. Giving back:
 the affinity as ``pendingDeletion``; the block away, or its owner; the affinity away. A pending affinity means nothing to
 routing, and the block itself, which only one can create, decides. Each step may be the last one of a process that dies;
-whoever comes next sees from affinity and block how far it went.
+whoever comes next sees from affinity and block how far it went. An address of a block whose affinity is pending reaches no
+other node, so the node confirms it before it takes one: `NodeBlocks` gives out what was claimed through here and no other.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Claims:
         """Make the block ours, or see that it is. None when it is another's, or not wanted any more; then we have no
         affinity to it left.
 
-        ``still_wanted`` is asked once the pending affinity can be seen by others: whoever deletes a pool marks it first
+        ``still_wanted`` is asked once the affinity can be seen by others: whoever deletes a pool marks it first
         and looks for affinities then, so that one of the two sees the other.
         """
         delays = retry_delays()
@@ -77,12 +78,17 @@ class Claims:
     async def _claim_once(
         self, cidr: Prefix, still_wanted: Callable[[], Awaitable[bool]] | None
     ) -> Block | None:
-        affinity = await self._pending(cidr)
+        affinity = await self._visible(cidr)
         checkpoint("ipam.claim.pending")
         if still_wanted is not None and not await still_wanted():
             await release_affinity(self.store, self.node, cidr, only_empty=True, clock=self.clock)
             return None
         block = await find_block(self.store, cidr)
+        ours = block is not None and owner(block.spec) == self.node
+        if ours and affinity.spec.state == CONFIRMED:
+            return block  # never back to pending: pods may live in it
+        if not ours and affinity.spec.state != PENDING:
+            affinity = await self._set_state(affinity, PENDING)
         if block is None:
             spec = new_block(
                 cidr,
@@ -104,14 +110,13 @@ class Claims:
         checkpoint("ipam.claim.confirmed")
         return block
 
-    async def _pending(self, cidr: Prefix) -> Affinity:
+    async def _visible(self, cidr: Prefix) -> Affinity:
+        """Our affinity to the block, for others to see; a new one is pending."""
         found = await find_affinity(self.store, self.node, cidr)
-        if found is None:
-            key = affinity_key(self.node, str(cidr))
-            return await self.store.create(Resource(key=key, spec=BlockAffinitySpec(state=PENDING)))
-        if found.spec.state == PENDING:
+        if found is not None:
             return found
-        return await self._set_state(found, PENDING)
+        key = affinity_key(self.node, str(cidr))
+        return await self.store.create(Resource(key=key, spec=BlockAffinitySpec(state=PENDING)))
 
     async def _set_state(self, affinity: Affinity, state: str) -> Affinity:
         return await self.store.update(
@@ -163,8 +168,8 @@ async def _release_once(
     empty = is_empty(block.spec)
     in_use = only_empty and not empty
     if in_use or (sequence is not None and block.spec.sequence_number != sequence):
-        if affinity is not None and affinity.spec.state == PENDING_DELETION:
-            # Our own mark, or one that somebody left who died: the block stays, so it must be routed.
+        if affinity is not None and affinity.spec.state != CONFIRMED:
+            # Our own mark, or what somebody left who died: the block stays, so it must be routed.
             confirmed = msgspec.structs.replace(affinity.spec, state=CONFIRMED)
             await store.update(affinity.with_spec(confirmed))
         return Given.IN_USE if in_use else Given.CHANGED

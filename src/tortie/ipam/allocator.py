@@ -54,6 +54,10 @@ class _NotOurs(Exception):
     """The block belongs to another node by now."""
 
 
+class _Unconfirmed(Exception):
+    """The block names our node, and this process has not seen yet that its affinity is confirmed."""
+
+
 @dataclass
 class _Taking:
     """One request on its way."""
@@ -343,6 +347,8 @@ class Allocator:
                 raise AddressesExhausted(
                     f"{address} lies in block {cidr} of {whose}, and strict affinity forbids to borrow it"
                 )
+            if owner(block) == self.node and not self._blocks.owns(writer):
+                raise _Unconfirmed if writer.fresh else Stale
             if edit.assign_ordinal(ordinal, handle, attributes):
                 return Made(None, put=taking.counting(cidr, 1))
             if not writer.fresh:
@@ -358,7 +364,7 @@ class Allocator:
                 made = await self._apply(writer, take, handle)
             except HandleMoved:
                 continue
-            except BlockGone:
+            except (BlockGone, _Unconfirmed):
                 async with self._blocks.locks[address.version]:
                     await self._blocks.claim_for(cidr, pool, terms)
                 continue

@@ -1,16 +1,17 @@
 """The blocks of one node, and where its next address may come from: its own, one more that it claims, another's.
 
 Callers hold the family's lock while they look for room, so that fifty pods that find the blocks full claim one more
-between them and not fifty.
+between them and not fifty. A claim or a release that has begun goes on to its end, whether its caller waits or is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from tortie.aio.tasks import Group
 from tortie.datastore.store import Store
@@ -26,6 +27,8 @@ from tortie.observe.clock import Clock
 from tortie.resources.ip_pool import IP_POOL
 from tortie.resources.node import NODE
 from tortie.resources.resource import ResourceKey
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,12 @@ class NodeBlocks:
             found = self._writers[cidr] = BlockWriter(self._store, cidr, self._writes, self._clock)
         return found
 
+    async def _whole(self, cidr: Prefix, work: Coroutine[Any, Any, T]) -> T:
+        """Writes about this block that belong together: a caller that is cancelled leaves nothing half done."""
+        task = self._writes.start(f"own {cidr}", work)
+        await asyncio.wait((task,))
+        return task.result()
+
     @property
     def conflicts(self) -> int:
         """How often others were first, over all blocks since the start."""
@@ -87,6 +96,10 @@ class NodeBlocks:
                 if not reserved or writer.room(reserved) > 0:
                     return writer
         return None
+
+    def owns(self, writer: BlockWriter) -> bool:
+        """Whether this block is known to be ours, with an affinity that is confirmed."""
+        return writer in self._own[writer.cidr.version]
 
     def forget(self, writer: BlockWriter) -> None:
         """This block turned out not to be ours."""
@@ -135,14 +148,12 @@ class NodeBlocks:
                 continue
             writer = self.writer(cidr)
             if not self._keeps(cidr, terms) and writer.idle:
-                given = await release_affinity(
-                    self._store, self._node, cidr, only_empty=True, clock=self._clock
-                )
+                given = await self._release(cidr)
                 if given is Given.RELEASED:
                     writer.known = None
                     continue
             try:
-                block = await self._claims.adopt(affinity, cidr)
+                block = await self._whole(cidr, self._claims.adopt(affinity, cidr))
             except InvalidResource:
                 owned += 1  # nobody can read it, so nobody can use it: `ipam check` tells
                 continue
@@ -155,6 +166,15 @@ class NodeBlocks:
             own.append(writer)
         self._own[version] = own
         return owned
+
+    async def _release(self, cidr: Prefix, sequence: int | None = None) -> Given:
+        """Give an empty block back, with ``sequence`` only if nobody has touched it since."""
+        return await self._whole(
+            cidr,
+            release_affinity(
+                self._store, self._node, cidr, only_empty=True, sequence=sequence, clock=self._clock
+            ),
+        )
 
     @staticmethod
     def _keeps(cidr: Prefix, terms: Terms) -> bool:
@@ -195,7 +215,7 @@ class NodeBlocks:
                 nodes = {update.key.name async for update in every(self._store, NODE)}
             if len(terms.reserved(cidr)) == cidr.size or not is_idle(block, self._now(), nodes):
                 continue
-            if await clear_idle(self._store, block, cidr, self._clock):
+            if await self._whole(cidr, clear_idle(self._store, block, cidr, self._clock)):
                 found = await self._claim(cidr, search, terms)
                 if found is not None:
                     return found
@@ -207,18 +227,19 @@ class NodeBlocks:
         async def still_wanted() -> bool:
             return await self._pool_open(pool)
 
-        block = await self._claims.claim(cidr, still_wanted)
+        block = await self._whole(cidr, self._claims.claim(cidr, still_wanted))
         if block is None:
             return None
         writer = self.writer(cidr)
         if writer.idle:
             writer.known = block
         writer.cooldown_seconds = terms.configuration.ip_cooldown_seconds
-        self._own[search.version].append(writer)
+        if not self.owns(writer):
+            self._own[search.version].append(writer)
         return writer
 
     async def claim_for(self, cidr: Prefix, pool: Pool, terms: Terms) -> bool:
-        """Claim this very block, for an address that was asked for. False when it is another's."""
+        """Claim this very block, or confirm our claim, for an address that was asked for. False when it is another's."""
         search = Search(version=cidr.version, pools=[pool])
         return await self._claim(cidr, search, terms) is not None
 
@@ -264,14 +285,7 @@ class NodeBlocks:
                 seen[writer.cidr] = sequence
             elif owned > 1:
                 self._own[version].remove(writer)
-                given = await release_affinity(
-                    self._store,
-                    self._node,
-                    writer.cidr,
-                    only_empty=True,
-                    sequence=sequence,
-                    clock=self._clock,
-                )
+                given = await self._release(writer.cidr, sequence)
                 writer.known = None
                 if given is Given.RELEASED:
                     owned -= 1
