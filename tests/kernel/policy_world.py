@@ -60,10 +60,10 @@ class Packet:
             source.packed + destination.packed + struct.pack(">II", len(head) + len(token), self.protocol)
         )
         covered = (b"" if self.protocol == ICMP else pseudo) + head + token
-        return head[:place] + struct.pack(">H", _checksum(covered) or 0xFFFF) + head[place + 2 :] + token
+        return head[:place] + struct.pack(">H", checksum(covered) or 0xFFFF) + head[place + 2 :] + token
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     padded = data + b"\0" * (len(data) & 1)
     total: int = sum(struct.unpack(f">{len(padded) // 2}H", padded))
     while total >> 16:
@@ -242,6 +242,9 @@ def _heard(listener: socket.socket, token: bytes) -> bool:
 def _send(packet: Packet, source: Address, destination: Address, data: bytes) -> None:
     family = socket.AF_INET if packet.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_RAW, packet.protocol) as sender:
+        # A forger binds to what is not his: IP_TRANSPARENT, IPV6_TRANSPARENT.
+        level, option = (socket.IPPROTO_IP, 19) if packet.version == 4 else (socket.IPPROTO_IPV6, 75)
+        sender.setsockopt(level, option, 1)
         if packet.version == 6 and packet.protocol != ICMPV6:
             sender.setsockopt(socket.IPPROTO_IPV6, 7, -1)  # IPV6_CHECKSUM: ours stands already
         sender.bind((str(source), 0))

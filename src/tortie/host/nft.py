@@ -74,10 +74,11 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """Load something that conntrack knows; ``direction`` only where a key needs it."""
+    """Load something that conntrack knows of the packet's flow. ``source-v4`` and ``source-v6``: who sends in ``direction``."""
 
-    key: Literal["state", "direction", "status", "mark"]
+    key: Literal["state", "direction", "status", "mark", "source-v4", "source-v6"]
     register: int = 1
+    direction: Literal["", "original", "reply"] = ""
 
 
 @dataclass(frozen=True, slots=True)

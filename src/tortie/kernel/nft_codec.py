@@ -75,7 +75,7 @@ _META = {
     "nfproto": 15, "l4proto": 16, "mark": 3, "iif": 4, "oif": 5, "iifname": 6, "oifname": 7, "iiftype": 8,
     "oiftype": 9,
 }  # fmt: skip
-_CT = {"state": 0, "direction": 1, "status": 2, "mark": 3}
+_CT = {"state": 0, "direction": 1, "status": 2, "mark": 3, "source-v4": 19, "source-v6": 21}
 _OPERATORS = {"eq": 0, "neq": 1, "lt": 2, "lte": 3, "gt": 4, "gte": 5}
 _FIB_RESULTS = {"oif": 1, "oifname": 2, "type": 3}
 _FIB_FLAGS = {"saddr": 1, "daddr": 2, "mark": 4, "iif": 8, "oif": 16}
@@ -130,6 +130,11 @@ def _payload(e: Payload) -> bytes:
     return _expression(
         "payload", nl.be32(1, e.register), nl.be32(2, base), nl.be32(3, e.offset), nl.be32(4, e.length)
     )
+
+
+def _ct(e: Ct) -> bytes:
+    direction = (nl.u8(3, 1 if e.direction == "reply" else 0),) if e.direction else ()
+    return _expression("ct", nl.be32(2, _CT[e.key]), *direction, nl.be32(1, e.register))
 
 
 def _fib(e: Fib) -> bytes:
@@ -221,7 +226,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     Meta: lambda e: _expression("meta", nl.be32(2, _META[e.key]), nl.be32(1, e.register)),
     SetMeta: lambda e: _expression("meta", nl.be32(2, _META[e.key]), nl.be32(3, e.register)),
     Payload: _payload,
-    Ct: lambda e: _expression("ct", nl.be32(2, _CT[e.key]), nl.be32(1, e.register)),
+    Ct: _ct,
     Fib: _fib,
     Compare: lambda e: _expression(
         "cmp", nl.be32(1, e.register), nl.be32(2, _OPERATORS[e.operator]), _data(3, e.data)

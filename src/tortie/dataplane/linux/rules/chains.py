@@ -85,6 +85,9 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
     """Forwarded packets pass two chains of the same hook, so that what one side allows is still asked of the other side."""
     prefixes = settings.interface_prefixes
     established = established_rule()
+    # What is related, of a workload, is looked at more closely.
+    running = m.rule(m.ct_state(m.ESTABLISHED), ACCEPT, comment="flows that were allowed")
+    related = m.rule(m.ct_state(m.RELATED), Verdict("goto", names.RELATED_FROM_WORKLOAD))
 
     def each(direction: str, kind: VerdictKind, chain: str) -> list[Rule]:
         return [m.rule(m.interface(direction, prefix), Verdict(kind, chain)) for prefix in prefixes]
@@ -93,7 +96,9 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
     own = {names.WORKLOAD_LINK_LOCAL: neighbours.link_local_sources()} if family == "ip6" else {}
     return own | {
         names.WORKLOAD_SOURCE: Chain.of(*_workload_source(family)),
+        names.RELATED_FROM_WORKLOAD: Chain.of(*_related_from_workload(family)),
         names.FROM_WORKLOAD: Chain.of(
+            related,
             *_invalid(settings),
             *_tunnels(family, settings),
             *_dispatch("iifname", names.FROM_MAP, names.FROM_GROUPS),
@@ -101,14 +106,14 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
         names.TO_WORKLOAD: Chain.of(
             *_invalid(settings), *_dispatch("oifname", names.TO_MAP, names.TO_GROUPS)
         ),
-        names.WORKLOAD_TO_HOST: Chain.of(established, *_workload_to_host(family)),
+        names.WORKLOAD_TO_HOST: Chain.of(running, *_workload_to_host(family)),
         names.TO_HOST_ACTION: Chain.of(established, *_to_host_action(family, settings)),
         names.RAW_PREROUTING: Chain.of(
             *each("iifname", "goto", names.WORKLOAD_SOURCE), hook=Hook("filter", "prerouting", -300)
         ),
         names.FORWARD_FROM: Chain.of(
             *guard,
-            established,
+            running,
             *each("iifname", "goto", names.FROM_WORKLOAD),
             hook=Hook("filter", "forward", 0),
         ),
@@ -126,7 +131,7 @@ def _chains(family: Family, settings: SettingsRow) -> dict[str, Chain]:
 
 
 def established_rule() -> Rule:
-    return m.rule(m.ct_state(m.ESTABLISHED_OR_RELATED), ACCEPT, comment="flows that were allowed")
+    return m.rule(m.ct_state(m.ESTABLISHED | m.RELATED), ACCEPT, comment="flows that were allowed")
 
 
 def neighbours_accept() -> list[Rule]:
@@ -154,6 +159,16 @@ def _workload_source(family: Family) -> list[Rule]:
     rules.append(m.rule(m.known_interface(names.INTERFACES), m.counted(DROP), comment="spoofed source"))
     rules.append(m.rule(m.counted(DROP), comment="unknown workload interface"))
     return rules
+
+
+def _related_from_workload(family: Family) -> list[Rule]:
+    """An ICMP error is related to the flow that it quotes, whoever sends it: a workload tells of its own flows alone."""
+    allowed = [
+        m.rule(m.takes_part(family, direction, held), ACCEPT, comment="of a flow of its own")
+        for direction in ("original", "reply")
+        for held in (names.ADDRESSES, names.PREFIXES)
+    ]
+    return [*allowed, m.rule(m.counted(DROP), comment="an error of a flow between others")]
 
 
 def _icmpv6(low: int, high: int) -> tuple[Expression, ...]:

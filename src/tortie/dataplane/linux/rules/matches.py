@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tortie.host.nft import (
     Compare,
@@ -18,7 +19,7 @@ from tortie.host.nft import (
     Verdict,
 )
 
-ESTABLISHED_OR_RELATED = 2 | 4
+ESTABLISHED, RELATED = 2, 4
 INVALID = 1
 
 _NOTHING = b"\0\0\0\0"
@@ -68,6 +69,14 @@ def known_interface(set_name: str) -> tuple[Expression, ...]:
 def sends_from(family: Family, set_name: str) -> tuple[Expression, ...]:
     """The pair of interface and source is in the set."""
     return Meta("iifname", 1), source(family, 2), Lookup(set_name)
+
+
+def takes_part(
+    family: Family, direction: Literal["original", "reply"], set_name: str
+) -> tuple[Expression, ...]:
+    """The pair of interface and who sends in that direction of the packet's flow is in the set."""
+    sender = Ct("source-v4" if family == "ip" else "source-v6", 2, direction)
+    return Meta("iifname", 1), sender, Lookup(set_name)
 
 
 def arp_sender(register: int = 1) -> Payload:
