@@ -80,8 +80,12 @@ class BirdNode:
         assert not outcome.failed, outcome.failed
 
     def write(self, peers: dict[str, BGPPeerRow]) -> None:
-        """What a stopped node's agent left behind."""
+        """What another made by hand; the driver writes its own in its place."""
         (self.folder / "bird.conf").write_text(render(self.row(), peers).text)
+
+    def restart_agent(self) -> None:
+        """The next `configure` is a new agent's first."""
+        self.driver = BirdDriver(self.folder / "bird.conf", self.control)
 
     def start(self) -> None:
         with (self.folder / "bird.log").open("ab") as log:

@@ -144,7 +144,7 @@ async def test_a_reload_keeps_the_other_sessions(fabric: Fabric) -> None:
 
 async def test_a_bad_text_is_refused_and_the_old_one_stays(fabric: Fabric) -> None:
     first, _ = await _mesh(fabric, 2)
-    good = render(first.row(), first.mesh([1, 2])).text
+    good = (first.folder / "bird.conf").read_text()
     outcome = await first.driver.apply({CONFIGURATION: "protocol nonsense { }\n"}, frozenset())
     error = outcome.failed[CONFIGURATION]
     assert isinstance(error, ProgramFailed)
@@ -152,6 +152,50 @@ async def test_a_bad_text_is_refused_and_the_old_one_stays(fabric: Fabric) -> No
     assert (first.folder / "bird.conf").read_text() == good
     assert await first.established(2)
     assert not list(first.folder.glob(".bird*"))
+
+
+async def test_an_agent_that_starts_configures_only_a_bird_that_runs_another_text(fabric: Fabric) -> None:
+    node = fabric.add()
+    fabric.add()
+    peers, file = node.mesh([1, 2]), node.folder / "bird.conf"
+    node.write({})
+    node.start()
+
+    async def answers() -> bool:
+        try:
+            return bool(await node.control.status())
+        except KernelError:
+            return False
+
+    await eventually("BIRD runs", answers, 10)
+    await node.configure(peers)
+    assert len(await node.control.sessions()) == 2
+
+    def told() -> int:
+        return (node.folder / "bird.log").read_text().count("Reconfiguring")
+
+    before = told()
+    assert before
+    node.restart_agent()
+    await node.configure(peers)
+    assert told() == before, "BIRD was disturbed for nothing"
+    assert await node.driver.read() == {CONFIGURATION: render(node.row(), peers).text}
+
+    # An agent that was killed between the file and BIRD: the file is right, and BIRD runs what it read before.
+    right = file.read_text()
+    await node.configure({})
+    file.write_text(right)
+    node.restart_agent()
+    await node.configure(peers)
+    assert told() == before + 2
+    assert len(await node.control.sessions()) == 2
+
+    node.kill()
+    node.start()
+    await eventually("BIRD runs again", answers, 10)
+    node.restart_agent()
+    await node.configure(peers)
+    assert told() == before + 2, "it has read the file"
 
 
 async def test_without_bird_the_file_waits_for_it(fabric: Fabric) -> None:

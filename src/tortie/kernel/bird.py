@@ -66,6 +66,11 @@ class BirdControl:
         """Read the configuration file anew; sessions that did not change stay up. Raises as `ask` does."""
         await self.ask("configure")
 
+    async def defines(self, constant: str) -> bool:
+        """Whether the configuration that BIRD runs, which need not be the one in its file, defines this constant."""
+        answer = await self.ask(f"show symbols {constant}")
+        return [constant, "constant"] in [line.text.split() for line in answer]
+
     async def status(self) -> BirdStatus:
         return parse_status(await self.ask("show status"))
 

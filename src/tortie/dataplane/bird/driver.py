@@ -2,10 +2,14 @@
 
 A text becomes real in four steps: written beside the old file (0600: it may hold passwords), read by ``bird -p``, moved
 over the old one, and BIRD told of it. BIRD refuses nothing that ``bird -p`` took, so a bad text never replaces a good one.
+
+The file ends with a constant that is named after the rest of it. So BIRD itself says whether it runs this text, and an agent
+that starts leaves a BIRD alone that does: to configure one that recovers its routes just then would disturb it for nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,12 +35,12 @@ class BirdDriver:
         self._control = control
         self._program = program
         self._told: str | None = None
-        """The text that BIRD confirmed since we started. After a restart of ours we tell it once more, which costs it nothing."""
+        """The text that BIRD confirmed since we started."""
 
     async def read(self) -> Mapping[str, str]:
         """The text that BIRD is known to run; empty while there is none."""
-        text = self._stored()
-        return {} if text is None or text != self._told else {CONFIGURATION: text}
+        text = self._told
+        return {} if text is None or _marked(text) != self._stored() else {CONFIGURATION: text}
 
     async def apply(self, put: Mapping[str, str], gone: frozenset[str]) -> Outcome:
         """Make BIRD run this text. ``gone`` is ignored: a node without BGP has a text of its own."""
@@ -44,9 +48,11 @@ class BirdDriver:
         if text is None:
             return Outcome()
         try:
-            if text != self._stored():
-                await self._replace(text)
-            await self._control.configure()
+            stands = _marked(text) == self._stored()
+            if not stands:
+                await self._replace(_marked(text))
+            if not stands or not await self._control.defines(_mark(text)):
+                await self._control.configure()
         except TortieError as error:
             return Outcome({CONFIGURATION: error})
         except OSError as error:
@@ -72,3 +78,11 @@ class BirdDriver:
             draft.unlink(missing_ok=True)
             raise ProgramFailed(f"{self._program} -p", error.status, error.stderr_tail) from None
         draft.replace(self._path)
+
+
+def _mark(text: str) -> str:
+    return f"tortie_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def _marked(text: str) -> str:
+    return f"{text}define {_mark(text)} = 1;\n"
