@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -163,20 +164,58 @@ async def test_events_that_do_not_concern_us_are_no_drift(world: World, repairin
     assert repairing.repairs == repairs, "neither foreign routes and links nor what we did ourselves"
 
 
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [
+        ("net.ipv4.ip_forward", "0"),
+        ("net.ipv6.conf.all.forwarding", "0"),
+        ("net.ipv4.conf.all.rp_filter", "1"),
+    ],
+)
+async def test_the_nodes_own_switches_are_made_good_at_once(
+    world: World, repairing: Repairing, switch: str, value: str
+) -> None:
+    """The kernel tells of them; pods are cut off from each other meanwhile."""
+    a, b = world.pod(1), world.pod(2)
+    await applied(repairing.plane, world.flush(a, b, settings=RETURN))
+    await repairing.plane.resync()
+    for _ in range(2):
+        world.run("sysctl", "-qw", f"{switch}={value}")
+        await until(lambda: world.run("sysctl", "-n", switch).strip() != value)
+    for one, two in ((a.v4, b.v4), (a.v6, b.v6)):
+        assert heard(a.namespace, one, b.namespace, two) is not None
+    written = repairing.plane.kernel_writes
+    right = world.run("sysctl", "-n", switch).strip()
+    repairs = repairing.repairs
+    world.run("sysctl", "-qw", "net.ipv4.conf.default.rp_filter=1", f"{switch}={right}")
+    world.run("nft", "add table inet theirs")  # is heard of later than the switches
+    await until(lambda: repairing.repairs > repairs)
+    assert repairing.plane.kernel_writes == written, "set to what it is, and one that is not ours"
+
+
+async def test_switches_of_nobody_are_left_alone(world: World, repairing: Repairing) -> None:
+    off = dataclasses.replace(RETURN, ip_forwarding=False)
+    await applied(repairing.plane, world.flush(world.pod(1), settings=off))
+    repairs = repairing.repairs
+    world.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+    world.run("nft", "add table inet theirs")
+    await until(lambda: repairing.repairs > repairs)
+    assert world.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "0"
+
+
 async def test_switches_are_made_good_by_a_refresh(world: World, repairing: Repairing) -> None:
     a = world.pod(1)
     await applied(repairing.plane, world.flush(a, settings=RETURN))
     paths = (
         f"net.ipv4.conf.{a.interface}.proxy_arp",
         f"net.ipv6.conf.{a.interface}.proxy_ndp",
-        "net.ipv4.ip_forward",
     )
     for path in paths:
         world.run("sysctl", "-qw", f"{path}=0")
     world.run("sysctl", "-qw", f"net.ipv4.neigh.{a.interface}.proxy_delay=80")
     world.run("ip", "addr", "del", "fe80::ecee:eeff:feee:eeee/64", "dev", a.interface)
     await repairing.plane.resync()
-    assert [world.run("sysctl", "-n", path).strip() for path in paths] == ["1", "1", "1"]
+    assert [world.run("sysctl", "-n", path).strip() for path in paths] == ["1", "1"]
     assert world.run("sysctl", "-n", f"net.ipv4.neigh.{a.interface}.proxy_delay").strip() == "0"
     assert heard(a.namespace, a.v6, world.node, NODE_V6) is not None
 

@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tortie.kernel import api, netns, sysctl
 from tortie.kernel import netlink as nl
 from tortie.kernel import rtnetlink_codec as codec
 from tortie.kernel.conntrack import ConntrackSocket
-from tortie.kernel.monitor import EventsLost, LinkEvent, RouteEvent, RouteMonitor
+from tortie.kernel.monitor import EventsLost, LinkEvent, RouteEvent, RouteMonitor, SwitchEvent
 from tortie.kernel.nft import NftSocket
 from tortie.kernel.rtnetlink import RouteSocket
 from tortie.kernel.rtnetlink_codec import VethEnd
@@ -307,6 +308,22 @@ def test_events_say_who_caused_them(namespace: str, routes: RouteSocket) -> None
     links = [(event.link.name, event.gone) for event in events if isinstance(event, LinkEvent)]
     assert links[0][0] in ("cali1", "cali1p")
     assert ("cali1", True) in links
+
+
+def test_switches_of_the_whole_node_are_told_of(namespace: str) -> None:
+    names = ("net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv6/conf/all/forwarding")
+    others = ("net/ipv4/conf/default/rp_filter", "net/ipv4/conf/lo/forwarding", "net/ipv6/conf/lo/forwarding")
+
+    def toggle(name: str) -> str:
+        value = str(1 - (sysctl.read(name) == "1"))
+        sysctl.write(name, value)
+        return value
+
+    with RouteMonitor(namespace, switches=True) as monitor:
+        for name in others:
+            netns.run(namespace, partial(toggle, name))
+        expected = [SwitchEvent(name, netns.run(namespace, partial(toggle, name))) for name in names]
+        assert [event for event in monitor.read() if isinstance(event, SwitchEvent)] == expected
 
 
 def test_lost_events_are_told_of(namespace: str, routes: RouteSocket) -> None:

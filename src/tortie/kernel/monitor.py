@@ -1,4 +1,4 @@
-"""What changes in links, addresses and routes of a network namespace, as it happens."""
+"""What changes in links, addresses, routes and the switches for all of a network namespace, as it happens."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tortie.kernel import rtnetlink_codec as codec
 from tortie.kernel.netns import Namespace, open_netlink
 
 _LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
+_IPV4_SWITCHES, _IPV6_SWITCHES = 1 << 23, 1 << 24
 _PROTOCOL_BYTE = 5
 """Where a route's message says who made it."""
 
@@ -44,11 +45,19 @@ class RouteEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchEvent:
+    """A switch of the whole node was set, maybe to what it was: ``net/ipv4/ip_forward``."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventsLost:
     """More happened than the buffer holds: look at everything anew."""
 
 
-Event = LinkEvent | AddressEvent | RouteEvent | EventsLost
+Event = LinkEvent | AddressEvent | RouteEvent | SwitchEvent | EventsLost
 
 
 class RouteMonitor:
@@ -63,6 +72,7 @@ class RouteMonitor:
         *,
         addresses: bool = False,
         routes: bool = True,
+        switches: bool = False,
         ignored_protocols: frozenset[int] = frozenset((PROTOCOL_KERNEL, PROTOCOL_BIRD)),
     ) -> None:
         groups = _LINK
@@ -70,6 +80,8 @@ class RouteMonitor:
             groups |= _IPV4_ADDRESS | _IPV6_ADDRESS
         if routes:
             groups |= _IPV4_ROUTE | _IPV6_ROUTE
+        if switches:
+            groups |= _IPV4_SWITCHES | _IPV6_SWITCHES
         self._ignored = ignored_protocols
         self._netlink = open_netlink(namespace, nl.ROUTE, groups=groups)
 
@@ -99,6 +111,9 @@ class RouteMonitor:
                     continue
                 raise KernelError(error.errno or errno.EIO, "hear of changes in the kernel") from error
             for message in received:
+                if message.kind == codec.NEW_NETCONF:
+                    events += [SwitchEvent(*switch) for switch in codec.decode_switches(message.body).items()]
+                    continue
                 event = self._decode(message)
                 if event is not None:
                     events.append(event)

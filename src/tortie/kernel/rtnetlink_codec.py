@@ -20,6 +20,7 @@ NEW_LINK, DEL_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
 NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR, DEL_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
+NEW_NETCONF = 80
 
 FAMILY: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -429,3 +430,24 @@ def decode_neighbour_limit(body: bytes) -> int | None:
     """The number of neighbours that a table never exceeds; None for the parameters of one interface."""
     found = nl.attributes(body, 4)
     return nl.as_u32(found[_TABLE_THRESHOLD_3]) if _TABLE_THRESHOLD_3 in found else None
+
+
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER = 1, 2, 3
+_ALL_INTERFACES = 0xFFFFFFFF
+_NODE_SWITCHES = {
+    (socket.AF_INET, _NETCONFA_FORWARDING): "net/ipv4/ip_forward",
+    (socket.AF_INET, _NETCONFA_RP_FILTER): "net/ipv4/conf/all/rp_filter",
+    (socket.AF_INET6, _NETCONFA_FORWARDING): "net/ipv6/conf/all/forwarding",
+}
+
+
+def decode_switches(body: bytes) -> dict[str, str]:
+    """Of ``NEW_NETCONF``: the switches that are the whole node's, by their place under /proc/sys; not those of an interface."""
+    found = nl.attributes(body, 4)
+    if nl.as_u32(found.get(_NETCONFA_IFINDEX, bytes(4))) != _ALL_INTERFACES:
+        return {}
+    return {
+        name: str(nl.as_u32(found[kind]))
+        for (family, kind), name in _NODE_SWITCHES.items()
+        if family == body[0] and kind in found
+    }

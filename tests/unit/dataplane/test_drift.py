@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tortie.dataplane.linux.drift import DriftWatch
+from tortie.dataplane.linux.managers.node import FORWARD_V4, FORWARD_V6, NOT_STRICT, REVERSE_PATH
 from tortie.host.links import Link, LinkAddress
 from tortie.host.routes import Route, RouteKey
-from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent
+from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent, SwitchEvent
 from tortie.net.addresses import Interface, Prefix
 
 OWN, OTHER = 17, 18
@@ -39,6 +40,7 @@ def watch(links: dict[str, Link]) -> DriftWatch:
         links=links,
         wanted_interfaces=lambda: {"cali1", "cali2"},
         wanted_routes={WANTED.key: WANTED, BLACKHOLE.key: BLACKHOLE},
+        wanted_switches={FORWARD_V4: "1", REVERSE_PATH: NOT_STRICT},
         wants_addresses=lambda: bool(EXPECTING),
         own_port=OWN,
         owns=owns,
@@ -140,3 +142,19 @@ def test_addresses_count_only_while_a_host_endpoint_expects_some(watch: DriftWat
         assert watch.take().addresses
     finally:
         EXPECTING.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "drifted"),
+    [
+        (FORWARD_V4, "0", True),
+        (FORWARD_V4, "1", False),
+        (FORWARD_V6, "0", False),  # not wanted here
+        (REVERSE_PATH, "1", True),
+        (REVERSE_PATH, "0", False),
+        (REVERSE_PATH, "2", False),
+    ],
+)
+def test_a_switch_that_is_not_as_wanted(watch: DriftWatch, name: str, value: str, drifted: bool) -> None:
+    assert watch.hear([SwitchEvent(name, value)]) == (drifted, False)
+    assert watch.hints.switches is bool(watch.hints) is drifted

@@ -1,4 +1,4 @@
-"""What netlink events tell of drift: which interfaces and routes to look at anew. No I/O."""
+"""What netlink events tell of drift: which interfaces, routes and switches to look at anew. No I/O."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tortie.dataplane.linux.managers.node import switch_value
 from tortie.host.links import Link
 from tortie.host.routes import Route, RouteKey
-from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent
+from tortie.kernel.monitor import AddressEvent, Event, EventsLost, LinkEvent, RouteEvent, SwitchEvent
 
 
 @dataclass
@@ -19,10 +20,12 @@ class Hints:
     routes: dict[RouteKey, Route | None] = field(default_factory=dict[RouteKey, "Route | None"])
     rules: bool = False
     addresses: bool = False
+    switches: bool = False
     everything: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.interfaces or self.routes or self.rules or self.addresses or self.everything)
+        some = self.interfaces or self.routes or self.rules or self.addresses or self.switches
+        return bool(some or self.everything)
 
 
 class DriftWatch:
@@ -34,6 +37,7 @@ class DriftWatch:
         links: Mapping[str, Link],
         wanted_interfaces: Callable[[], Collection[str]],
         wanted_routes: Mapping[RouteKey, Route],
+        wanted_switches: Mapping[str, str],
         wants_addresses: Callable[[], bool],
         own_port: int,
         owns: Callable[[Route, str], bool],
@@ -42,6 +46,7 @@ class DriftWatch:
         self._links = links
         self._wanted_interfaces = wanted_interfaces
         self._wanted_routes = wanted_routes
+        self._wanted_switches = wanted_switches
         self._wants_addresses = wants_addresses
         self._own_port = own_port
         self._owns = owns
@@ -65,6 +70,8 @@ class DriftWatch:
                 now, later = now or at_once, later or soon
             elif isinstance(event, AddressEvent):
                 now = self._address(event) or now
+            elif isinstance(event, SwitchEvent):
+                now = self._switch(event) or now
             elif event.port != self._own_port:
                 now = self._route(event) or now
         return now, later
@@ -95,6 +102,13 @@ class DriftWatch:
         concerns = self._wants_addresses() and name not in self._wanted_interfaces()
         self.hints.addresses = self.hints.addresses or concerns
         return concerns
+
+    def _switch(self, event: SwitchEvent) -> bool:
+        wanted = self._wanted_switches.get(event.name)
+        if wanted is None or switch_value(event.name, event.value) == wanted:
+            return False  # we may have set it ourselves
+        self.hints.switches = True
+        return True
 
     def _route(self, event: RouteEvent) -> bool:
         route, key = event.route, event.route.key

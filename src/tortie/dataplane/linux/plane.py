@@ -118,6 +118,7 @@ class LinuxDataplane:
             links=self._links.links,
             wanted_interfaces=lambda: self._link_manager.interfaces,
             wanted_routes=self._route_tracker.wanted,
+            wanted_switches=self._node_tracker.wanted,
             wants_addresses=lambda: self._hosts.needs_addresses,
             own_port=kernel.routes.port,
             owns=self._routes.owns,
@@ -212,6 +213,7 @@ class LinuxDataplane:
         self._links = LinkDriver(kernel.routes, thread, lambda: self._link_tracker.wanted)
         self._nft = NftDriver(kernel.nft, thread)
         self._node = NodeDriver(kernel.routes, thread)
+        self._node_stage = Stage((self._node_manager,), Reconciler(self._node, self._node_tracker))
         self._routes = RouteDriver(
             kernel.routes, kernel.conntrack, thread, lambda: self._route_manager.settings
         )
@@ -219,7 +221,7 @@ class LinuxDataplane:
         self._link_stage = Stage((self._link_manager,), Reconciler(self._links, self._link_tracker))
         self._route_stage = Stage((self._route_manager,), Reconciler(self._routes, self._route_tracker))
         self._stages = (
-            Stage((self._node_manager,), Reconciler(self._node, self._node_tracker)),
+            self._node_stage,
             self._nft_stage,
             self._link_stage,
             self._route_stage,
@@ -319,6 +321,8 @@ class LinuxDataplane:
             await self._read(self._nft_stage)
         if hints.addresses:
             await self._guarded("addresses", self._read_addresses)
+        if hints.switches:
+            await self._read(self._node_stage)
         if hints.interfaces:
             aspects = [LinkKey(n, a) for n in hints.interfaces for a in ("up", "ipv4", "ipv6")]
             self._link_tracker.saw(await self._links.read_some(hints.interfaces), only=aspects)

@@ -34,7 +34,7 @@ class KernelSockets:
         try:
             nft = NftSocket(table=names.TABLE)
             nft.generation()
-            monitor = RouteMonitor(addresses=True)
+            monitor = RouteMonitor(addresses=True, switches=True)
             watch, counters = NftSocket(table=names.TABLE), NftSocket(table=names.TABLE)
             return KernelSockets(
                 RouteSocket(), nft, watch, counters, ConntrackSocket(), ConntrackSocket(), monitor

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from tortie.dataplane.api import Outcome
 from tortie.dataplane.linux.drivers.thread import KernelThread
-from tortie.dataplane.linux.managers.node import FORWARD_V4, FORWARD_V6, NOT_STRICT, REVERSE_PATH
+from tortie.dataplane.linux.managers.node import FORWARD_V4, FORWARD_V6, REVERSE_PATH, switch_value
 from tortie.errors import KernelError, TortieError
 from tortie.kernel import sysctl
 from tortie.kernel.api import Routing
 
-_STRICT, _LOOSE = "1", "2"
+_LOOSE = "2"
 
 
 class NodeDriver:
@@ -42,7 +42,7 @@ class NodeDriver:
                 if error.errno == errno.ENOENT and key == FORWARD_V6:
                     found[key] = "1"
                 continue
-            found[key] = value if key != REVERSE_PATH else _STRICT if value == _STRICT else NOT_STRICT
+            found[key] = switch_value(key, value)
         return found
 
     def _apply(self, put: Mapping[str, str]) -> Outcome:
@@ -56,7 +56,7 @@ class NodeDriver:
 
     def _set(self, key: str, value: str) -> None:
         if key == REVERSE_PATH:
-            if sysctl.read(key) == _STRICT:
+            if switch_value(key, sysctl.read(key)) != value:
                 self._write(key, _LOOSE)
             return
         try:

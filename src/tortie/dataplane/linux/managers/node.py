@@ -15,6 +15,12 @@ FORWARD_V6: Final = "net/ipv6/conf/all/forwarding"
 REVERSE_PATH: Final = "net/ipv4/conf/all/rp_filter"
 """``not-strict``: a node with two uplinks may hear a peer on the one that it would not answer by."""
 NOT_STRICT: Final = "not-strict"
+_STRICT: Final = "1"
+
+
+def switch_value(key: str, value: str) -> str:
+    """What the kernel says of a switch, in the words in which it is wanted."""
+    return NOT_STRICT if key == REVERSE_PATH and value != _STRICT else value
 
 
 class NodeManager:
