@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from tests.fuzz.compare import PACKETS_A_SET, differences
+from tests.fuzz.compare import HOSTS, PACKETS_A_SET, PODS, differences
 from tests.fuzz.counts import Counts
+from tests.fuzz.host_counts import HostCounts
 
 AT_MOST = 5
 """So many differences are shown; then it ends."""
@@ -22,17 +23,18 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     first = arguments.seed * 1_000_000
-    seeds = range(first, first + max(1, arguments.pairs // PACKETS_A_SET))
-    counts = Counts()
+    sets = max(1, arguments.pairs // PACKETS_A_SET)
     shown = 0
-    print(f"seed {arguments.seed}: {len(seeds) * PACKETS_A_SET} pairs", flush=True)
-    for difference in differences(seeds, counts=counts):
-        print(difference, end="\n\n", flush=True)
-        shown += 1
-        if shown == AT_MOST:
-            break
-    print("\n".join(counts.lines()))
-    print(f"{shown} differences shown, {counts.pairs} pairs tried")
+    print(f"seed {arguments.seed}: {sets * PACKETS_A_SET} pairs, a third of them with nodes", flush=True)
+    for realm, counts, share in ((PODS, Counts(), 2 / 3), (HOSTS, HostCounts(), 1 / 3)):
+        seeds = range(first, first + max(1, int(sets * share)))
+        for difference in differences(seeds, counts=counts, realm=realm):
+            print(difference, end="\n\n", flush=True)
+            shown += 1
+            if shown == AT_MOST:
+                break
+        print("\n".join(counts.lines()))
+        print(f"{shown} differences shown, {counts.pairs} pairs tried")
     return 1 if shown else 0
 
 

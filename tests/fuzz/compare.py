@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any, Protocol
 
-from tests.fuzz.counts import Counts
 from tests.fuzz.engine import Answer, Engine, TortieEngine, wanted
+from tests.fuzz.hosts import HostEngine, HostMarksman, host_set
 from tests.fuzz.packets import Marksman
 from tests.fuzz.policies import policy_set
 from tests.oracle.documents import Document
-from tests.oracle.judge import Oracle
+from tests.oracle.hosts import HostOracle
+from tests.oracle.judge import Oracle, Verdict
 from tests.oracle.packets import Packet
 
 PACKETS_A_SET = 200
@@ -30,30 +32,56 @@ class Difference:
     documents: Sequence[Document]
 
     def __str__(self) -> str:
-        policies = [each for each in self.documents if each["kind"].endswith("Policy")]
+        shown = ("HostEndpoint", "FelixConfiguration")
+        policies = [
+            each for each in self.documents if each["kind"].endswith("Policy") or each["kind"] in shown
+        ]
         lines = "\n".join(json.dumps(each, sort_keys=True) for each in policies)
         return f"seed {self.seed}\n{self.packet}\noracle {self.wanted}\nengine {self.got}\n{lines}"
 
 
-def policy_sets(seeds: Iterable[int]) -> Iterator[tuple[int, Random, list[Document], Oracle]]:
+class Counting(Protocol):
+    """Takes note of what decided."""
+
+    def add(self, oracle: Oracle, verdict: Verdict) -> None: ...
+
+
+@dataclass(frozen=True)
+class Realm:
+    """What is fuzzed: how documents are drawn, who judges by them, who draws packets, and the engine that is held against it."""
+
+    documents: Callable[[Random], list[Document]]
+    judge: Callable[[Sequence[Document]], Oracle]
+    marksman: Callable[[Random, Any], Marksman]
+    engine: MakeEngine
+
+
+PODS = Realm(policy_set, Oracle, Marksman, TortieEngine)
+HOSTS = Realm(host_set, HostOracle, HostMarksman, HostEngine)
+
+
+def policy_sets(
+    seeds: Iterable[int], realm: Realm = PODS
+) -> Iterator[tuple[int, Random, list[Document], Oracle]]:
     """One set a seed, with what judges it; the generator goes on to draw its packets."""
     for seed in seeds:
         rng = Random(seed)
-        documents = policy_set(rng)
-        yield seed, rng, documents, Oracle(documents)
+        documents = realm.documents(rng)
+        yield seed, rng, documents, realm.judge(documents)
 
 
 def differences(
     seeds: Iterable[int],
-    make: MakeEngine = TortieEngine,
+    make: MakeEngine | None = None,
     *,
-    counts: Counts | None = None,
+    counts: Counting | None = None,
     packets: int = PACKETS_A_SET,
+    realm: Realm = PODS,
 ) -> Iterator[Difference]:
-    """Every pair on which they differ."""
-    for seed, rng, documents, oracle in policy_sets(seeds):
-        engine = make(documents)
-        marksman = Marksman(rng, oracle)
+    """Every pair on which they differ. ``make`` makes another engine than the realm's own."""
+    for seed, rng, documents, oracle in policy_sets(seeds, realm):
+        engine = (make or realm.engine)(documents)
+        marksman = realm.marksman(rng, oracle)
         for _ in range(packets):
             packet = marksman.packet()
             verdict = oracle.judge(packet)

@@ -70,6 +70,8 @@ class Counts:
                 self.ends[f"profile {action}"] += 1
             case "no-profile":
                 self.ends["no-profile"] += 1
+            case _:  # what nodes decide is counted elsewhere
+                pass
         self._policies(oracle, direction, decision)
 
     def _policies(self, oracle: Oracle, direction: Direction, decision: Decision) -> None:
@@ -109,9 +111,9 @@ class Counts:
         yield f"{'field':<36}{'matched':>10}{'missed by it alone':>20}"
         for name in (*RULE_FIELDS, *POLICY_FIELDS):
             yield f"{name:<36}{self.hits[name]:>10}{self.misses[name]:>20}"
-        yield from _columns([f"{name}: {self.ends[name]}" for name in ENDS])
+        yield from columns([f"{name}: {self.ends[name]}" for name in ENDS])
 
 
-def _columns(words: Sequence[str], width: int = 4) -> Iterator[str]:
+def columns(words: Sequence[str], width: int = 4) -> Iterator[str]:
     for at in range(0, len(words), width):
         yield "".join(f"{word:<26}" for word in words[at : at + width]).rstrip()

@@ -14,7 +14,7 @@ from tortie.calc.scope import Scope
 from tortie.desired.table import Delta
 from tortie.net.addresses import Address
 from tortie.resources import codec, registry
-from tortie.resources.resource import Put
+from tortie.resources.resource import Put, Resource
 from tortie.verdict.journey import Traveller, Whereabouts
 from tortie.verdict.packet import Packet
 from tortie.verdict.state import State
@@ -70,25 +70,37 @@ class TortieEngine:
     """The whole way of a policy: codec and validation, calculation for everywhere, verdict. ``twist`` changes the rows."""
 
     def __init__(self, documents: Iterable[Document], twist: Twist | None = None) -> None:
-        deltas = rows(documents)
+        self.resources = resources(documents)
+        deltas = calculated(self.resources)
         self.state = State(twist(deltas) if twist else deltas)
-        self._traveller = Traveller(self.state, Whereabouts())
+        self.traveller = Traveller(self.state, Whereabouts())
 
     def answer(self, packet: Asked) -> Answer:
-        journey = self._traveller.journey(translated(packet))
+        journey = self.traveller.journey(translated(packet))
         return Answer(_side(journey.egress), _side(journey.ingress))
 
 
 def rows(documents: Iterable[Document], scope: Scope | None = None) -> Deltas:
-    """What the graph makes of documents; each of them must be one that ``apply`` takes."""
-    graph = CalcGraph(scope or Scope(None))
+    """What the graph makes of documents."""
+    return calculated(resources(documents), scope)
+
+
+def resources(documents: Iterable[Document]) -> list[Resource[Any]]:
+    """As they are stored; each of the documents must be one that ``apply`` takes."""
+    found: list[Resource[Any]] = []
     for document in documents:
         info = registry.by_document(document["apiVersion"], document["kind"])
         assert info is not None, f"no kind {document['apiVersion']} {document['kind']}"
         resource = codec.decode(info, document)
         findings = info.validate(resource)
         assert not findings, f"{document}: {[str(each) for each in findings]}"
-        graph.fold([Put(info.normalise(resource))])
+        found.append(info.normalise(resource))
+    return found
+
+
+def calculated(stored: Iterable[Resource[Any]], scope: Scope | None = None) -> Deltas:
+    graph = CalcGraph(scope or Scope(None))
+    graph.fold([Put(each) for each in stored])
     flush = graph.flush(in_sync=True)
     assert not flush.problems, [str(problem) for problem in flush.problems]
     return flush.deltas
@@ -113,7 +125,8 @@ def _side(decision: Decision) -> Side | None:
     if decision.verdict is None:
         return None
     by = ""
-    last = decision.steps[-1] if decision.steps else None
+    # Those of a HostEndpoint on the way stand there as well.
+    last = next((step for step in reversed(decision.steps) if step.endpoint == decision.endpoint), None)
     if last is not None and decision.decided_by in ("rule", "profile") and last.policy is not None:
         key = last.policy
         by = f"{key.kind} {key.namespace}/{key.name} rule {last.rule}"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fuzz.compare import differences
-from tests.fuzz.variants import VARIANTS
+from tests.fuzz.compare import HOSTS, PODS, MakeEngine, Realm, differences
+from tests.fuzz.variants import HOST_VARIANTS, VARIANTS
 
 SETS, PACKETS = 100, 100
 """Within so many sets of so many packets: ten thousand pairs."""
@@ -15,9 +15,18 @@ SETS, PACKETS = 100, 100
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_found(name: str, record_property: Callable[[str, object], None]) -> None:
-    found = next(differences(range(SETS), VARIANTS[name], packets=PACKETS), None)
+    record_property("pairs", _found_within(name, VARIANTS[name], PODS))
+
+
+@pytest.mark.parametrize("name", HOST_VARIANTS)
+def test_found_at_nodes(name: str, record_property: Callable[[str, object], None]) -> None:
+    record_property("pairs", _found_within(name, HOST_VARIANTS[name], HOSTS))
+
+
+def _found_within(name: str, variant: MakeEngine, realm: Realm) -> int:
+    found = next(differences(range(SETS), variant, packets=PACKETS, realm=realm), None)
     assert found is not None, f"{name}: not found within {SETS * PACKETS} pairs"
-    record_property("pairs", (found.seed + 1) * PACKETS)
+    return (found.seed + 1) * PACKETS
 
 
 def test_there_are_ten() -> None:

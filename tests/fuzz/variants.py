@@ -10,9 +10,12 @@ from typing import Any
 
 from tests.fuzz.compare import MakeEngine
 from tests.fuzz.engine import Deltas, TortieEngine, Twist
+from tests.fuzz.hosts import HostEngine
 from tests.oracle.documents import Document, listed
 from tortie.desired.endpoints import ENDPOINTS
+from tortie.desired.host_endpoints import HOST_ENDPOINTS, NOTHING_APPLIED, HostEndpointRow
 from tortie.desired.policies import POLICIES, PROFILES, AppliedPolicies, EntityMatch, RuleRow, TierRow
+from tortie.desired.settings import FAILSAFE_INBOUND, FAILSAFE_OUTBOUND, SETTINGS
 from tortie.desired.table import Delta, Table
 from tortie.net.addresses import Prefix
 
@@ -70,6 +73,17 @@ def twisted(changes: Mapping[Table[Any, Any], Change]) -> Twist:
         ]
 
     return twist
+
+
+def in_guards(change: Callable[[HostEndpointRow], HostEndpointRow]) -> MakeEngine:
+    """What holds for each HostEndpoint is changed."""
+    twist = twisted({HOST_ENDPOINTS: change})
+    return lambda documents: HostEngine(documents, twist)
+
+
+def in_settings(**changes: Any) -> MakeEngine:
+    twist = twisted({SETTINGS: lambda row: replace(row, **changes)})
+    return lambda documents: HostEngine(documents, twist)
 
 
 def in_specs(change: Callable[[Document], None], *kinds: str) -> MakeEngine:
@@ -137,6 +151,34 @@ def _one_less(entity: EntityMatch) -> EntityMatch:
 
 def _unstage(row: Any) -> Any:
     return replace(row, staged=False)
+
+
+def _swapped(one: str, other: str) -> MakeEngine:
+    """What is said for one place of the way is taken for another."""
+    return in_guards(lambda row: replace(row, **{one: getattr(row, other), other: getattr(row, one)}))
+
+
+HOST_VARIANTS: Mapping[str, MakeEngine] = {
+    "what is forwarded is not asked about": in_guards(
+        lambda row: replace(row, forward_ingress=NOTHING_APPLIED, forward_egress=NOTHING_APPLIED)
+    ),
+    "every policy applies on forward": in_guards(lambda row: replace(row, forward_ingress=row.ingress)),
+    "preDNAT policy comes before untracked": _swapped("pre_dnat", "untracked_ingress"),
+    "untracked policy of one direction is the other's": _swapped("untracked_ingress", "untracked_egress"),
+    "profiles of HostEndpoints are ignored": in_guards(
+        lambda row: replace(
+            row, ingress=replace(row.ingress, profiles=()), egress=replace(row.egress, profiles=())
+        )
+    ),
+    "there are no inbound fail-safe ports": in_settings(failsafe_inbound=()),
+    "fail-safe ports are the default ones": in_settings(
+        failsafe_inbound=FAILSAFE_INBOUND, failsafe_outbound=FAILSAFE_OUTBOUND
+    ),
+    "one for all interfaces is one like others": in_guards(
+        lambda row: replace(row, interface="all" if row.interface == "*" else row.interface)
+    ),
+    "a pod may always speak to its node": in_settings(endpoint_to_host_action="Return"),
+}
 
 
 VARIANTS: Mapping[str, MakeEngine] = {

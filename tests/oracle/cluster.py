@@ -25,6 +25,8 @@ class Thing:
     ports: list[tuple[str, int, int]] = field(default_factory=list[tuple[str, int, int]])
     """Name, protocol, number."""
     profiles: list[str] = field(default_factory=list[str])
+    node: str = ""
+    interface: str = ""
 
     @property
     def is_workload(self) -> bool:
@@ -109,6 +111,7 @@ def _workload(document: Document) -> Thing:
         [net(each) for each in listed(spec, "ipNetworks")],
         _ports(listed(spec, "ports")),
         list(listed(spec, "profiles")),
+        node=spec["node"],
     )
 
 
@@ -144,6 +147,8 @@ def _host(document: Document) -> Thing:
         [net(each) for each in listed(spec, "expectedIPs")],
         _ports(listed(spec, "ports")),
         list(listed(spec, "profiles")),
+        node=spec["node"],
+        interface=spec.get("interfaceName") or "",
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.oracle.cluster import Thing, profiles, services, things
 from tests.oracle.documents import Document
 from tests.oracle.packets import Packet, number
-from tests.oracle.policies import Direction, Policy, Tier, applied, policies, tiers
+from tests.oracle.policies import Direction, Policy, Tier, Traffic, applied, policies, tiers
 from tests.oracle.rules import Rule, Seen, calico_rule
 
-DecidedBy = Literal["rule", "tier-end", "profile", "no-profile"]
+DecidedBy = Literal["rule", "tier-end", "profile", "no-profile", "host", "failsafe"]
 
 
 @dataclass
@@ -34,11 +34,45 @@ class Decision:
     rule: Rule | None = None
     missed: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
     passed: list[str] = field(default_factory=list[str])
+    place: str = ""
+    """Of a HostEndpoint: where on the packet's way."""
 
     def __str__(self) -> str:
         policy = self.policy
         what = f"{policy.kind} {policy.namespace}/{policy.name} rule {self.index}" if policy else self.profile
         return f"{'allow' if self.allowed else 'deny'} by {self.decided_by} {self.tier} {what}"
+
+
+@dataclass
+class Way:
+    """What a packet has met so far."""
+
+    missed: list[tuple[str, ...]] = field(default_factory=list[tuple[str, ...]])
+    passed: list[str] = field(default_factory=list[str])
+    place: str = ""
+
+    def is_matched(self, rule: Rule, seen: Seen) -> bool:
+        """Whether the rule ends something. A Log that matches is passed by."""
+        misses = rule.misses(seen)
+        if len(misses) == 1:
+            self.missed.append(misses[0])
+        if misses:
+            return False
+        if rule.action == "Log":
+            self.passed.append("Log")
+            return False
+        return True
+
+    def ends(self, endpoint: Thing, allowed: bool, decided_by: DecidedBy, **more: Any) -> Decision:
+        return Decision(
+            endpoint,
+            allowed,
+            decided_by,
+            missed=self.missed,
+            passed=self.passed,
+            place=self.place,
+            **more,
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +107,7 @@ class Oracle:
             for net in thing.nets:
                 if net.first == net.last:
                     self._singles[net.version, net.first].append(thing)
-        self._applied: dict[tuple[str, str, Direction], list[tuple[Tier, list[Policy]]]] = {}
+        self._applied: dict[tuple[str, ...], list[tuple[Tier, list[Policy]]]] = {}
 
     def at(self, address: str) -> Sequence[Thing]:
         """Whatever holds an address."""
@@ -98,38 +132,45 @@ class Oracle:
             ingress=self.decide(destination, "ingress", seen) if destination else None,
         )
 
-    def applied(self, endpoint: Thing, direction: Direction) -> list[tuple[Tier, list[Policy]]]:
-        key = (endpoint.namespace, endpoint.name, direction)
+    def applied(
+        self, endpoint: Thing, direction: Direction, traffic: Traffic = "tracked"
+    ) -> list[tuple[Tier, list[Policy]]]:
+        key = (endpoint.kind, endpoint.namespace, endpoint.name, direction, traffic)
         if key not in self._applied:
-            self._applied[key] = applied(endpoint, direction, self.tiers, self.policies)
+            self._applied[key] = applied(endpoint, direction, traffic, self.tiers, self.policies)
         return self._applied[key]
 
     def decide(self, endpoint: Thing, direction: Direction, seen: Seen) -> Decision:
         """Tier by tier, policy by policy, rule by rule; then the profiles."""
-        missed: list[tuple[str, ...]] = []
-        passed: list[str] = []
-        for tier, selecting in self.applied(endpoint, direction):
+        way = Way()
+        return (
+            self.by_tiers(endpoint, direction, seen, way)
+            or self.by_profiles(endpoint, direction, seen, way)
+            or way.ends(endpoint, False, "no-profile")
+        )
+
+    def by_tiers(
+        self, endpoint: Thing, direction: Direction, seen: Seen, way: Way, traffic: Traffic = "tracked"
+    ) -> Decision | None:
+        """None when no policy decides. Only of what is tracked or forwarded is anything denied at a tier's end."""
+        for tier, selecting in self.applied(endpoint, direction, traffic):
             enforced = [policy for policy in selecting if not policy.staged]
             if not enforced:
-                passed.append("staged")
+                way.passed.append("staged")
                 continue
-            decision = self._tier(endpoint, direction, seen, tier, enforced, missed, passed)
+            decision = self._tier(endpoint, direction, seen, tier, enforced, way, traffic)
             if decision is not None:
                 return decision
+        return None
+
+    def by_profiles(self, endpoint: Thing, direction: Direction, seen: Seen, way: Way) -> Decision | None:
         for profile in endpoint.profiles:
             for index, rule in enumerate(self._profiles.get((profile, direction), ())):
-                if _matches(rule, seen, missed, passed):
-                    return Decision(
-                        endpoint,
-                        rule.action == "Allow",
-                        "profile",
-                        profile=profile,
-                        index=index,
-                        rule=rule,
-                        missed=missed,
-                        passed=passed,
+                if way.is_matched(rule, seen):
+                    return way.ends(
+                        endpoint, rule.action == "Allow", "profile", profile=profile, index=index, rule=rule
                     )
-        return Decision(endpoint, False, "no-profile", missed=missed, passed=passed)
+        return None
 
     def _tier(
         self,
@@ -138,18 +179,18 @@ class Oracle:
         seen: Seen,
         tier: Tier,
         enforced: Sequence[Policy],
-        missed: list[tuple[str, ...]],
-        passed: list[str],
+        way: Way,
+        traffic: Traffic,
     ) -> Decision | None:
         """None when the next tier is to decide."""
         for policy in enforced:
             for index, rule in enumerate(policy.rules[direction]):
-                if not _matches(rule, seen, missed, passed):
+                if not way.is_matched(rule, seen):
                     continue
                 if rule.action == "Pass":
-                    passed.append("Pass")
+                    way.passed.append("Pass")
                     return None
-                return Decision(
+                return way.ends(
                     endpoint,
                     rule.action == "Allow",
                     "rule",
@@ -157,23 +198,11 @@ class Oracle:
                     policy=policy,
                     index=index,
                     rule=rule,
-                    missed=missed,
-                    passed=passed,
                 )
-        if tier.action == "Pass":
-            passed.append("tier-end Pass")
+        if traffic in ("untracked", "pre-dnat"):
+            way.passed.append("tier-end of no say")
             return None
-        return Decision(endpoint, False, "tier-end", tier=tier.name, missed=missed, passed=passed)
-
-
-def _matches(rule: Rule, seen: Seen, missed: list[tuple[str, ...]], passed: list[str]) -> bool:
-    """Whether the rule ends something. A Log that matches is passed by."""
-    misses = rule.misses(seen)
-    if len(misses) == 1:
-        missed.append(misses[0])
-    if misses:
-        return False
-    if rule.action == "Log":
-        passed.append("Log")
-        return False
-    return True
+        if tier.action == "Pass":
+            way.passed.append("tier-end Pass")
+            return None
+        return way.ends(endpoint, False, "tier-end", tier=tier.name)

@@ -14,6 +14,9 @@ from tests.oracle.rules import Rule, calico_rule
 from tests.oracle.selectors import NAMESPACE, Labels, Matches, compiled
 
 Direction = Literal["ingress", "egress"]
+Traffic = Literal["tracked", "forward", "untracked", "pre-dnat"]
+"""What policies are asked about: a workload's or a node's own packets; at HostEndpoints also those that are routed through, those
+that conntrack is to leave alone, and those whose destination has not been translated yet."""
 
 BUILT_IN = {
     "kube-admin": (1_000.0, "Pass"),
@@ -48,6 +51,7 @@ class Policy:
     """What an endpoint's labels must match all of, each with the name of its field."""
     rules: dict[Direction, list[Rule]]
     written: Document
+    traffic: frozenset[Traffic] = frozenset(("tracked",))
 
     def selects(self, labels: Labels) -> bool:
         return all(matches(labels) for _, matches in self.parts)
@@ -102,7 +106,16 @@ def _calico(document: Document) -> Policy:
         parts=_calico_parts(spec, namespace),
         rules={key: [calico_rule(rule, namespace) for rule in rules] for key, rules in written.items()},
         written=document,
+        traffic=_traffic(spec),
     )
+
+
+def _traffic(spec: Document) -> frozenset[Traffic]:
+    if spec.get("doNotTrack"):
+        return frozenset(("untracked",))
+    if spec.get("preDNAT"):
+        return frozenset(("pre-dnat",))
+    return frozenset(("tracked", "forward")) if spec.get("applyOnForward") else frozenset(("tracked",))
 
 
 def _types(spec: Document) -> frozenset[Direction]:
@@ -158,15 +171,22 @@ def _kubernetes(document: Document) -> Policy:
 
 
 def applied(
-    endpoint: Thing, direction: Direction, tiers: Sequence[Tier], policies: Sequence[Policy]
+    endpoint: Thing,
+    direction: Direction,
+    traffic: Traffic,
+    tiers: Sequence[Tier],
+    policies: Sequence[Policy],
 ) -> list[tuple[Tier, list[Policy]]]:
-    """The tiers that count for this endpoint in this direction: those with a policy of that type that selects it."""
+    """The tiers that count for this endpoint's traffic in this direction: those with a policy of that type that selects it."""
     found: list[tuple[Tier, list[Policy]]] = []
     for tier in tiers:
         here = [
             policy
             for policy in policies
-            if policy.tier == tier.name and direction in policy.types and policy.selects(endpoint.labels)
+            if policy.tier == tier.name
+            and direction in policy.types
+            and traffic in policy.traffic
+            and policy.selects(endpoint.labels)
         ]
         if here:
             found.append((tier, sorted(here, key=lambda policy: policy.rank)))

@@ -108,7 +108,7 @@ class CalcGraph:
         active = ActivePolicies(members, problems)
         profiles = ProfilesNode(members, (members.set_inherited, active.set_inherited), problems)
         host_endpoints = HostEndpointsNode(active.hosts)
-        labelled = LabelledNode(scope, hosts.hosts, members, active, profiles, host_endpoints)
+        labelled = LabelledNode(scope, members, active, profiles, host_endpoints)
         endpoints = EndpointsNode(scope, blocks, active.workloads, problems)
         routes = RoutesNode(scope, blocks, endpoints, pools.pools)
         bgp = BGPNode(scope, hosts.hosts, pools.pools, settings.settings, bgp_settings.settings, problems)

@@ -8,15 +8,12 @@ from typing import Any
 
 from tortie.calc.active_policies import ActivePolicies, HostKey
 from tortie.calc.host_endpoints import HostEndpointsNode
-from tortie.calc.hosts import Host
 from tortie.calc.ipset_members import IPSetMembers, NamedPort
-from tortie.calc.outlet import Outlet
 from tortie.calc.policy_selectors import NAMESPACE, ORCHESTRATOR, SERVICE_ACCOUNT
 from tortie.calc.profiles import ProfilesNode
 from tortie.calc.rules import PROTOCOLS
 from tortie.calc.scope import Scope
 from tortie.desired.endpoints import EndpointKey
-from tortie.desired.host_endpoints import ALL_INTERFACES
 from tortie.net.addresses import Prefix
 from tortie.resources.host_endpoint import HostEndpointSpec
 from tortie.resources.network_set import NetworkSetSpec
@@ -31,22 +28,16 @@ class LabelledNode:
     def __init__(
         self,
         scope: Scope,
-        hosts: Outlet[str, Host],
         members: IPSetMembers,
         active: ActivePolicies,
         profiles: ProfilesNode,
         host_endpoints: HostEndpointsNode,
     ) -> None:
         self._scope = scope
-        self._hosts = hosts
         self._members = members
         self._active = active
         self._profiles = profiles
         self._host_endpoints = host_endpoints
-        self._everywhere: dict[str, dict[str, Resource[HostEndpointSpec]]] = {}
-        """By node: its host endpoints for all interfaces, whose addresses are all that the node has."""
-        self._node_of: dict[str, str] = {}
-        hosts.subscribe(self._on_host)
 
     def on_workload(
         self,
@@ -74,42 +65,22 @@ class LabelledNode:
         self._profiles.name(key, ())
 
     def on_host_endpoint(self, name: str, resource: Resource[HostEndpointSpec] | None) -> None:
+        """Its addresses are those that it says to expect, and no others, as Calico has it: also when it is for all interfaces."""
         key = HostKey(name)
-        before = self._node_of.pop(name, None)
-        if before is not None:
-            self._everywhere[before].pop(name, None)
-            if not self._everywhere[before]:
-                del self._everywhere[before]
         if resource is None:
             self._members.drop(key)
         else:
             spec = resource.spec
-            if spec.interface_name == ALL_INTERFACES:
-                self._node_of[name] = spec.node
-                self._everywhere.setdefault(spec.node, {})[name] = resource
-            self._put_host(name, resource)
+            labels = resource.metadata.labels
+            self._members.put(key, labels, spec.profiles, _prefixes(spec.expected_ips), _ports(spec.ports))
             if self._scope.is_local(spec.node):
-                self._active.put(key, resource.metadata.labels, spec.profiles)
+                self._active.put(key, labels, spec.profiles)
                 self._profiles.name(key, spec.profiles)
                 self._host_endpoints.put(name, spec)
                 return
         self._active.drop(key)
         self._profiles.name(key, ())
         self._host_endpoints.drop(name)
-
-    def _put_host(self, name: str, resource: Resource[HostEndpointSpec]) -> None:
-        spec = resource.spec
-        known: set[Prefix] = set(_prefixes(spec.expected_ips))
-        host = self._hosts.get(spec.node)
-        if spec.interface_name == ALL_INTERFACES and host is not None:
-            known |= host.addresses
-        self._members.put(
-            HostKey(name), resource.metadata.labels, spec.profiles, tuple(sorted(known)), _ports(spec.ports)
-        )
-
-    def _on_host(self, node: str) -> None:
-        for name, resource in self._everywhere.get(node, {}).items():
-            self._put_host(name, resource)
 
     def on_network_set(self, namespace: str, name: str, resource: Resource[NetworkSetSpec] | None) -> None:
         """``namespace`` is empty for a global one."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tortie.desired.host_endpoints import HostEndpointRow
+from tortie.desired.host_endpoints import ALL_INTERFACES, HostEndpointRow
 from tortie.desired.policies import AppliedPolicies, Direction
 from tortie.desired.settings import FailsafePort, SettingsRow
+from tortie.net.addresses import Address
 from tortie.verdict.beforehand import is_neighbours_talk, is_tunnel_of_nodes
 from tortie.verdict.engine import Asked, Outcome, Place, evaluate
 from tortie.verdict.packet import Packet
@@ -99,21 +100,28 @@ def _among(ports: Iterable[FailsafePort], packet: Packet, port: int | None, *, i
 
 
 def host_endpoint_of(
-    rows: Iterable[tuple[str, HostEndpointRow]], packet: Packet, direction: Direction
+    rows: Iterable[tuple[str, HostEndpointRow]], packet: Packet, direction: Direction, *, forwarded: bool
 ) -> tuple[str, HostEndpointRow, bool] | None:
     """Of one node's HostEndpoints the one that this packet most likely meets, and whether that is certain.
 
-    Which one it is depends on the interface, which no row knows: one that expects the node's address in the packet wins, then the
-    only one that names an interface, then the one for all interfaces.
+    Which one it is depends on the interface, which no row knows. As in the kernel, one for a single interface comes before one
+    for all: of these the one that expects the node's address in the packet, else the first that expects no other.
     """
     found = sorted(rows)
     near = packet.destination if direction == "ingress" else packet.source
-    expecting = [each for each in found if near in each[1].expected]
+    single = [each for each in found if each[1].interface != ALL_INTERFACES]
+    expecting = [each for each in single if near in each[1].expected]
     if len(expecting) == 1:
         return (*expecting[0], True)
-    named = [each for each in found if each[1].interface != "*"]
-    everywhere = [each for each in found if each[1].interface == "*"]
-    for some in (named, everywhere):
+    if not forwarded:
+        single = expecting or [each for each in single if not _expects_others(each[1], near)]
+    everywhere = [each for each in found if each[1].interface == ALL_INTERFACES]
+    for some in (single, everywhere):
         if some:
             return (*some[0], len(found) == 1)
     return None
+
+
+def _expects_others(row: HostEndpointRow, address: Address) -> bool:
+    versions = {each.version for each in row.expected}
+    return address.version in versions and address not in row.expected

@@ -183,7 +183,7 @@ class Traveller:
         return self._decision(str(pod), outcome, steps, packet)
 
     def _at_host(self, node: str, direction: Direction, packet: Packet, *, forwarded: bool) -> Decision:
-        chosen = host_endpoint_of(self.guards(node), packet, direction)
+        chosen = host_endpoint_of(self.guards(node), packet, direction, forwarded=forwarded)
         if chosen is None:
             return UNPOLICED
         name, _, certain = chosen

@@ -206,6 +206,23 @@ def test_of_several_host_endpoints_the_one_with_the_address_counts() -> None:
     assert "several HostEndpoints" in found.notes[0]
 
 
+def test_one_for_a_single_interface_comes_before_one_for_all_that_expects_the_address() -> None:
+    rows = state(
+        policies=POLICIES,
+        profiles=PROFILES,
+        hosts={
+            "a-star": HostEndpointRow(interface="*", expected=(TWO, WORLD), ingress=SHUT),
+            "b-named": HostEndpointRow(interface="eth0", ingress=OPEN),
+            "c-other": HostEndpointRow(interface="eth1", expected=(ONE,), ingress=SHUT),
+        },
+    )
+    where = Whereabouts(host_endpoints=dict.fromkeys(rows.host_endpoints, "two"), nodes={"two": (TWO,)})
+    assert Traveller(rows, where).journey(packet(A, TWO)).ingress.endpoint == "HostEndpoint b-named"
+    del rows.host_endpoints["b-named"]
+    # It is not by the interface that has another address.
+    assert Traveller(rows, where).journey(packet(A, TWO)).ingress.endpoint == "HostEndpoint a-star"
+
+
 def test_established_connections_go_on() -> None:
     found = journey(packet(), client=SHUT, server=SHUT, established=True)
     assert ends(found) == ("allow", ("allow", "established"), ("allow", "established"))
