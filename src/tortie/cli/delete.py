@@ -38,6 +38,7 @@ def command(
     """Delete resources: those that files name, or those named here.
 
     An IPPool in use is marked terminating: it gives no new address, its pods keep their network, and it goes with its last one.
+    A new pod that would have had an address of it is refused, unless another pool of the family takes its place.
     """
     from tortie.cli.changes import stored
     from tortie.cli.inputs import read_files

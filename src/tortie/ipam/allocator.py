@@ -45,6 +45,11 @@ WRITES_AT_ONCE = 64
 
 TIDY_SECONDS = 90
 
+_GO_WITHOUT = (
+    "make another IPv{0} pool, or say that this pod goes without IPv{0}: annotation cni.projectcalico.org/ipFamilies of it "
+    "or its namespace, or ipam.assign_ipv{0} of the CNI configuration"
+)
+
 
 class _HandleInUse(Exception):
     """The handle exists already: an earlier request under it did not end, or it has been answered."""
@@ -215,12 +220,10 @@ class Allocator:
         """With whose addresses all are there; None when that cannot be told beforehand."""
         if request.along is None:
             return None
-        sure = request.ipv6 is not None or request.ipv6_pools
-        labels = request.namespace_labels
-        six = (
-            request.ipv6 != 0 if sure else bool(terms.choose(6, use=request.use, namespace_labels=labels)[0])
-        )
-        return 6 if six else 4
+        if request.ipv6 is not None or request.ipv6_pools:
+            return 6 if request.ipv6 != 0 else 4
+        whose: dict[str, Any] = {"use": request.use, "namespace_labels": request.namespace_labels}
+        return 6 if terms.choose(6, **whose)[0] or terms.withheld(6, **whose) else 4
 
     async def _assign_family(
         self,
@@ -239,7 +242,10 @@ class Allocator:
                 version, use=request.use, requested=requested, namespace_labels=request.namespace_labels
             )
             if not pools and count is None and not requested:
-                return
+                closed = terms.withheld(version, use=request.use, namespace_labels=request.namespace_labels)
+                if not closed:
+                    return
+                reasons = [*closed, _GO_WITHOUT.format(version)]
             missing = (count or 1) - (len(taking.taken) - have)
             if missing == 0:
                 return
@@ -265,8 +271,7 @@ class Allocator:
             if found.writer is None:
                 if self._live.current() is terms:  # never fail by what may be a moment old
                     terms = await read_terms(self.store, self.node)
-                    if terms.choose(version, use=request.use, requested=requested)[0]:
-                        continue
+                    continue
                 raise AddressesExhausted(
                     _why_none(request.handle, self.node, version, missing, pools, [*reasons, *found.reasons])
                 )

@@ -86,13 +86,15 @@ class Terms:
 
     def why_not_here(self, pool: Pool) -> str | None:
         """Why this node cannot have blocks of that pool, whatever for."""
-        if pool.spec.disabled:
-            return "is disabled"
-        if pool.terminating:
-            return "is being deleted"
-        return self._why_not_selected(
+        return self._why_closed(pool) or self._why_not_selected(
             pool.spec.node_selector, self.node_labels or {}, "nodeSelector", "this node"
         )
+
+    @staticmethod
+    def _why_closed(pool: Pool) -> str | None:
+        if pool.spec.disabled:
+            return "is disabled"
+        return "is being deleted" if pool.terminating else None
 
     def choose(
         self,
@@ -113,21 +115,40 @@ class Terms:
         for pool in self.pools:
             if pool.cidr.version != version:
                 continue
-            why = self.why_not_here(pool)
-            if why is None and use not in pool.spec.allowed_uses:
-                why = f"is not for {use} addresses"
-            if why is None and pool.spec.assignment_mode == "Manual":
-                why = "has assignmentMode Manual"
-            if why is None and pool.spec.namespace_selector:
-                labels = namespace_labels or {}
-                why = self._why_not_selected(
-                    pool.spec.namespace_selector, labels, "namespaceSelector", "the namespace"
-                )
+            why = self._why_closed(pool) or self._why_unfit(pool, use, namespace_labels or {})
             if why is None:
                 chosen.append(pool)
             else:
                 reasons.append(f"pool {pool} {why}")
         return chosen, reasons
+
+    def withheld(
+        self, version: Version, *, use: Use, namespace_labels: Mapping[str, str] | None
+    ) -> list[str]:
+        """Pools of which one that asks for nothing special would have had an address, were they not closed just now.
+
+        It is refused then, and not left without that family, which others have. A disabled IPv6 pool is another matter: as in
+        Calico, nobody has to have IPv6.
+        """
+        return [
+            f"pool {pool} {self._why_closed(pool)}"
+            for pool in self.pools
+            if pool.cidr.version == version
+            and (pool.terminating or (pool.spec.disabled and version == 4))
+            and self._why_unfit(pool, use, namespace_labels or {}) is None
+        ]
+
+    def _why_unfit(self, pool: Pool, use: Use, namespace_labels: Mapping[str, str]) -> str | None:
+        """Why it is not for this use, node and namespace, open or not."""
+        spec = pool.spec
+        why = self._why_not_selected(spec.node_selector, self.node_labels or {}, "nodeSelector", "this node")
+        if why is None and use not in spec.allowed_uses:
+            why = f"is not for {use} addresses"
+        if why is None and spec.assignment_mode == "Manual":
+            why = "has assignmentMode Manual"
+        return why or self._why_not_selected(
+            spec.namespace_selector, namespace_labels, "namespaceSelector", "the namespace"
+        )
 
     def _requested(
         self, version: Version, use: Use, requested: Sequence[str]
