@@ -142,7 +142,7 @@ def test_a_policy_of_a_tier_that_nobody_made_is_refused(tortie: Commands) -> Non
     ended = tortie.apply(POLICY.replace("order: 10", "tier: security"), code=3)
     place = f"error: {tortie.directory / 'f.yaml'}"
     assert ended.err.startswith(
-        f"{place}:2: NetworkPolicy team/web: spec.tier: security is a Tier that does not"
+        f"{place}:6: NetworkPolicy team/web: spec.tier: security is a Tier that does not"
     )
 
 
@@ -156,8 +156,8 @@ def test_validate_tells_every_error_of_every_file(tortie: Commands) -> None:
     assert [line.partition("NetworkPolicy team/web: ")[::2] for line in ended.err.splitlines()] == [
         (f"error: {bad}:7: ", "spec.selector: app == has an error at column 7: expected a string in quotes"),
         (f"error: {bad}:11: ", "spec.ingress[0].destination.ports[0]: 0 is not between 1 and 65535"),
-        (f"error: {worse}:2: ", f"metadata.name: web stands twice, first at {good}:2"),
-        (f"error: {worse}:13: ", f"metadata.name: web stands twice, first at {good}:2"),
+        (f"error: {worse}:4: ", f"metadata.name: web stands twice, first at {good}:4"),
+        (f"error: {worse}:15: ", f"metadata.name: web stands twice, first at {good}:4"),
     ]
     assert tortie("get", "np", "-n", "team").err == "No networkpolicies in namespace team\n"
     assert "name the files" in tortie("validate", code=2).err

@@ -130,11 +130,11 @@ def test_overlaps_are_refused_naming_both(tortie: Commands) -> None:
     )
     file = tortie.directory / "f.yaml"
     assert ended.err.splitlines() == [
-        f"error: {file}:2: IPPool b: spec.cidr: 10.0.1.0/24 overlaps IPPool a (10.0.0.0/16)",
-        f"error: {file}:2: IPPool b: spec.cidr: 10.0.1.0/24 overlaps IPPool d (10.0.0.0/8)",
-        f"error: {file}:11: IPPool c: spec.cidr: 172.16.0.0/12 overlaps the network of Node node1 (172.30.0.11/24)",
-        f"error: {file}:20: IPPool d: spec.cidr: 10.0.0.0/8 overlaps IPPool a (10.0.0.0/16)",
-        f"error: {file}:20: IPPool d: spec.cidr: 10.0.0.0/8 overlaps IPPool b (10.0.1.0/24)",
+        f"error: {file}:7: IPPool b: spec.cidr: 10.0.1.0/24 overlaps IPPool a (10.0.0.0/16)",
+        f"error: {file}:7: IPPool b: spec.cidr: 10.0.1.0/24 overlaps IPPool d (10.0.0.0/8)",
+        f"error: {file}:16: IPPool c: spec.cidr: 172.16.0.0/12 overlaps the network of Node node1 (172.30.0.11/24)",
+        f"error: {file}:25: IPPool d: spec.cidr: 10.0.0.0/8 overlaps IPPool a (10.0.0.0/16)",
+        f"error: {file}:25: IPPool d: spec.cidr: 10.0.0.0/8 overlaps IPPool b (10.0.1.0/24)",
     ]
     assert len(tortie("get", "pools").rows) == 2
 
@@ -143,7 +143,7 @@ def test_what_may_not_change(tortie: Commands) -> None:
     tortie.apply(pool())
     ended = tortie.apply(pool(cidr="10.0.0.0/17"), code=3)
     assert (
-        "spec.cidr: 10.0.0.0/17 differs from the stored 10.0.0.0/16, and cannot change: make a new pool"
+        ":7: IPPool a: spec.cidr: 10.0.0.0/17 differs from the stored 10.0.0.0/16, and cannot change: make a new pool"
         in ended.err
     )
 

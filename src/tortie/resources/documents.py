@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tortie.errors import InvalidDocument, InvalidResource
+from tortie.resources.resource import Origin
 from tortie.resources.shape import Path, dotted, is_array, is_object
 
 MAX_VALUES = 1_000_000
@@ -29,14 +30,13 @@ class Document:
     line: int = 1
     lines: Mapping[str, int] = field(default_factory=dict[str, int])
 
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.file, self.line, self.lines)
+
     def line_of(self, path: str) -> int:
         """The line of a field, or of the nearest thing around it."""
-        while path:
-            if path in self.lines:
-                return self.lines[path]
-            cut = max(path.rfind("."), path.rfind("["))
-            path = path[: max(cut, 0)]
-        return self.line
+        return self.origin.line_of(path)
 
     def finding(self, path: str, value: object, rule: str, key: str = "") -> InvalidResource:
         """What is wrong with a field, with its place in the file."""

@@ -45,13 +45,13 @@ class Findings:
 
     def __init__(self, resource: Resource[Any]) -> None:
         self.key = str(resource.key)
-        self.origin = str(resource.origin or "")
+        self._place = resource.place
         self.found: list[InvalidResource] = []
         self._metadata(resource)
 
     def add(self, field: str, value: object, rule: str) -> None:
         """Note that the field's value breaks a rule; the text reads on after the value."""
-        self.found.append(InvalidResource(field, value, rule, self.key, self.origin))
+        self.found.append(InvalidResource(field, value, rule, self.key, self._place(field)))
 
     def _metadata(self, resource: Resource[Any]) -> None:
         name = resource.key.name
@@ -146,7 +146,7 @@ class Findings:
             selector = parse(value)
         except SelectorSyntaxError as error:
             self.found.append(
-                SelectorSyntaxError(field, value, error.column, error.expected, self.key, self.origin)
+                SelectorSyntaxError(field, value, error.column, error.expected, self.key, self._place(field))
             )
             return
         if without_global and selector.has_global:

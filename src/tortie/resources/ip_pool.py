@@ -116,7 +116,7 @@ def changes(old: Resource[Any], new: Resource[Any]) -> list[InvalidResource]:
     ):
         if before != after:
             rule = f"differs from the stored {before}, and cannot change: make a new pool"
-            found.append(InvalidResource(field, after, rule, str(new.key), str(new.origin or "")))
+            found.append(InvalidResource(field, after, rule, str(new.key), new.place(field)))
     return found
 
 
@@ -131,7 +131,7 @@ def among(pool: Resource[Any], others: Sequence[Resource[Any]]) -> list[InvalidR
         if other.key != pool.key:
             found.extend(
                 InvalidResource(
-                    "spec.cidr", pool.spec.cidr, f"overlaps {what}", str(pool.key), str(pool.origin or "")
+                    "spec.cidr", pool.spec.cidr, f"overlaps {what}", str(pool.key), pool.place("spec.cidr")
                 )
                 for what in overlapping(cidr, other)
             )

@@ -95,7 +95,7 @@ def tier_exists(policy: Resource[Any], tiers: Sequence[Resource[Any]]) -> list[I
     if not tier or tier in BUILT_IN or any(each.key.name == tier for each in tiers if each.key.kind == TIER):
         return []
     rule = "is a Tier that does not exist: apply it first, or together with this"
-    return [InvalidResource("spec.tier", tier, rule, str(policy.key), str(policy.origin or ""))]
+    return [InvalidResource("spec.tier", tier, rule, str(policy.key), policy.place("spec.tier"))]
 
 
 COLUMNS: tuple[Column[Resource[Any]], ...] = (

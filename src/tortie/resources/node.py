@@ -123,7 +123,7 @@ def among(node: Resource[Any], others: Sequence[Resource[Any]]) -> list[InvalidR
         ):
             if ours and ours.partition("/")[0] == theirs.partition("/")[0]:
                 rule = f"is also the address of {other.key}"
-                found.append(InvalidResource(field, ours, rule, str(node.key), str(node.origin or "")))
+                found.append(InvalidResource(field, ours, rule, str(node.key), node.place(field)))
     return found
 
 

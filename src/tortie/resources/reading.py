@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from tortie.errors import InvalidDocument, InvalidResource, SelectorSyntaxError
+from tortie.errors import InvalidDocument, InvalidResource
 from tortie.resources import codec, registry
 from tortie.resources.documents import Document, parse
 from tortie.resources.kind_info import KindInfo
-from tortie.resources.resource import Origin, Resource, ResourceKey
+from tortie.resources.resource import Resource, ResourceKey
 from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
 from tortie.resources.source import with_source
 from tortie.resources.taking import POLICIES
@@ -45,10 +45,9 @@ def refuse_duplicates(resources: Iterable[Resource[Any]]) -> None:
     findings: list[InvalidResource] = []
     for each in resources:
         if each.key in first:
-            rule = f"stands twice, first at {first[each.key].origin}"
-            findings.append(
-                InvalidResource("metadata.name", each.key.name, rule, str(each.key), str(each.origin))
-            )
+            name = "metadata.name"
+            rule = f"stands twice, first at {first[each.key].place(name)}"
+            findings.append(InvalidResource(name, each.key.name, rule, str(each.key), each.place(name)))
         first.setdefault(each.key, each)
     if findings:
         raise InvalidDocument(findings)
@@ -66,14 +65,12 @@ def read_document(document: Document, namespace: str, allow_unknown: bool) -> Re
     try:
         resource = codec.decode(info, document.value)
     except InvalidResource as error:
-        raise InvalidDocument([*findings, _placed(error, document)]) from None
+        placed = document.finding(error.field, error.value, error.rule, error.key)
+        raise InvalidDocument([*findings, placed]) from None
     if info.namespaced and not resource.key.within:
         resource = replace(resource, key=resource.key._replace(within=namespace))
-    resource = replace(info.normalise(resource), origin=Origin(document.file, document.line))
-    findings += [
-        *_scope(document, value, info),
-        *(_placed(each, document) for each in info.validate(resource)),
-    ]
+    resource = replace(info.normalise(resource), origin=document.origin)
+    findings += [*_scope(document, value, info), *info.validate(resource)]
     if findings:
         raise InvalidDocument(sorted(findings, key=lambda each: document.line_of(each.field)))
     return resource
@@ -189,11 +186,11 @@ def _beside(
         return
     if info.namespaced and not resource.key.within:
         resource = replace(resource, key=resource.key._replace(within=namespace))
-    for each in info.validate(info.normalise(resource)):
+    for each in info.validate(replace(info.normalise(resource), origin=document.origin)):
         if not any(
             each.field == field or each.field.startswith((f"{field}.", f"{field}[")) for field in silent
         ):
-            yield _placed(each, document)
+            yield each
 
 
 def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
@@ -208,11 +205,3 @@ def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
                 yield document.finding(
                     f"metadata.{name}", None, f"cannot be stored with a {info.kind.name}", key
                 )
-
-
-def _placed(error: InvalidResource, document: Document) -> InvalidResource:
-    """The same finding with the line of its own field."""
-    origin = f"{document.file}:{document.line_of(error.field)}"
-    if isinstance(error, SelectorSyntaxError):
-        return SelectorSyntaxError(error.field, error.value, error.column, error.expected, error.key, origin)
-    return InvalidResource(error.field, error.value, error.rule, error.key, origin)

@@ -36,11 +36,22 @@ class ResourceKey(NamedTuple):
         )
 
 
-class Origin(NamedTuple):
-    """The place a resource was read from; ``line`` counts from 1."""
+@dataclass(frozen=True)
+class Origin:
+    """The place a resource was read from; ``line`` counts from 1, and ``lines`` are its fields' by dotted path."""
 
     file: str
     line: int
+    lines: Mapping[str, int] = field(default_factory=dict[str, int], compare=False, repr=False)
+
+    def line_of(self, path: str) -> int:
+        """The line of a field, or of the nearest thing around it."""
+        while path:
+            if path in self.lines:
+                return self.lines[path]
+            cut = max(path.rfind("."), path.rfind("["))
+            path = path[: max(cut, 0)]
+        return self.line
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -80,6 +91,10 @@ class Resource(Generic[SpecT_co]):
     unknown: Unknown = field(default_factory=lambda: NOTHING)
     revision: Revision | None = None
     origin: Origin | None = None
+
+    def place(self, path: str) -> str:
+        """File and line of a field, for findings; empty for what was read from no file."""
+        return "" if self.origin is None else f"{self.origin.file}:{self.origin.line_of(path)}"
 
     def with_spec(self, spec: Any) -> Resource[Any]:
         """The same resource with another spec: what an update starts from, so that unknown fields survive."""

@@ -204,7 +204,7 @@ def test_json_with_tabs() -> None:
 
 def test_what_stands_twice() -> None:
     with pytest.raises(
-        InvalidDocument, match=r"f.yaml:8: IPPool a: metadata.name: a stands twice, first at f.yaml:1"
+        InvalidDocument, match=r"f.yaml:11: IPPool a: metadata.name: a stands twice, first at f.yaml:4"
     ):
         refuse_duplicates(read(f"{POOL}---\n{POOL}", "f.yaml"))
 
