@@ -146,6 +146,34 @@ def test_a_policy_of_a_tier_that_nobody_made_is_refused(tortie: Commands) -> Non
     )
 
 
+def test_a_file_that_is_no_text_is_one_error_among_others(tortie: Commands) -> None:
+    folder = tortie.directory / "mixed"
+    folder.mkdir()
+    (folder / "a.yaml").write_bytes(b"# \xc3\xa4\nkind: \xff\n")
+    (folder / "b.yaml").write_text(textwrap.dedent(POLICY).replace("[80]", "[0]"))
+    (folder / "c.yaml").write_bytes(b"\xff\xfek\x00i\x00")
+    ended = tortie("validate", "-f", str(folder), code=3)
+    assert [line.removeprefix(f"error: {folder}/") for line in ended.err.splitlines()] == [
+        "a.yaml:2: (document): is not text in UTF-8",
+        "b.yaml:11: NetworkPolicy team/web: spec.ingress[0].destination.ports[0]: 0 is not between 1 and 65535",
+        "c.yaml:1: (document): is not text in UTF-8",
+    ]
+    assert "a.yaml:2" in tortie("apply", "-f", str(folder), code=3).err
+    assert tortie("get", "np", "-A").out == ""
+
+
+def test_what_was_written_is_told_from_the_other_kind_of_that_name(tortie: Commands) -> None:
+    theirs = POLICY.partition("spec:")[0].replace("projectcalico.org/v3", "networking.k8s.io/v1")
+    theirs += "spec: {podSelector: {}}\n"
+    kind = "'NetworkPolicy.networking.k8s.io'"
+    assert tortie.apply(theirs).out == f"Successfully applied 1 {kind} resource(s)\n"
+    assert tortie.apply(POLICY).out == "Successfully applied 1 'NetworkPolicy' resource(s)\n"
+    both = tortie.file(theirs + "---" + POLICY)
+    assert tortie("apply", "-f", both).out == "Successfully applied 2 resource(s)\n"
+    gone = tortie("delete", "kubernetesnetworkpolicy", "web", "-n", "team")
+    assert gone.out == f"Successfully deleted 1 {kind} resource(s)\n"
+
+
 def test_validate_tells_every_error_of_every_file(tortie: Commands) -> None:
     good = tortie.file(POLICY, "good.yaml")
     assert tortie("validate", "-f", good).out == "Successfully validated 1 'NetworkPolicy' resource(s)\n"

@@ -182,6 +182,24 @@ def test_a_file_is_given_back_as_it_came(tortie: Commands) -> None:
     assert found.value == given.value
 
 
+def test_get_of_several_kinds(tortie: Commands) -> None:
+    tortie.apply(pool() + pool("b", "10.9.0.0/16") + ENDPOINT)
+    shown = tortie("get", "ippools,wep", "-n", "team").out.split("\n\n")
+    assert [table.split()[0] for table in shown] == ["NAME", "WORKLOAD"]
+    assert [len(table.splitlines()) for table in shown] == [3, 2]
+    assert tortie("get", "wep,ipp,wep", "-n", "team", "-o", "name").out.splitlines() == [
+        "workloadendpoint.projectcalico.org/node1-k8s-web-eth0",
+        "ippool.projectcalico.org/a",
+        "ippool.projectcalico.org/b",
+    ]
+    assert tortie.document("ippools,wep", "-n", "team")["kind"] == "List"
+    assert tortie("get", "wep,tier").err == "No workloadendpoints, tiers in namespace default\n"
+    assert "there is no kind 'pod/a'" in tortie("get", "ipp,pod/a", code=2).err
+    assert tortie("get", "ipp,wep", "a", "-n", "team", code=4).err.startswith(
+        "error: WorkloadEndpoint team/a"
+    )
+
+
 def test_get_forms(tortie: Commands) -> None:
     tortie.apply(pool() + pool("b", "fd00:1::/64"))
     assert tortie("get", "ippool").rows == [
@@ -238,9 +256,10 @@ def test_several_files_folders_and_standard_input(tortie: Commands, monkeypatch:
     typed(textwrap.dedent(pool("c", "10.9.0.0/16")).encode())
     assert tortie("create", "-f", "-", "-o", "name").out == "ippool.projectcalico.org/c\n"
     typed(b"kind: \xff\n")
-    assert tortie("create", "-f", "-", code=2).err == "error: (stdin) is not text in UTF-8\n"
+    refused = tortie("create", "-f", "-", code=3).err
+    assert refused == "error: (stdin):1: (document): is not text in UTF-8\n"
     assert "-f is given an empty name" in tortie("create", "-f", "", code=2).err
-    assert "/dev/zero is larger than 32 MiB" in tortie("create", "-f", "/dev/zero", code=2).err
+    assert "/dev/zero: (document): is larger than 32 MiB" in tortie("create", "-f", "/dev/zero", code=3).err
     assert "/nowhere.yaml: No such file or directory" in tortie("apply", "-f", "/nowhere.yaml", code=2).err
     assert "there is no resource in" in tortie.apply("# nothing\n", code=2).err
     assert "name the files: tortie apply -f FILE" in tortie("apply", code=2).err

@@ -40,6 +40,7 @@ def command(
     An IPPool in use is marked terminating: it gives no new address, its pods keep their network, and it goes with its last one.
     A new pod that would have had an address of it is refused, unless another pool of the family takes its place.
     """
+    from tortie.cli import printing
     from tortie.cli.changes import stored
     from tortie.cli.inputs import read_files
     from tortie.cli.naming import kind_and_names
@@ -72,9 +73,7 @@ def command(
             group = f".{key.kind.group}" if key.kind.group else ""
             click.echo(f"{key.kind.name.lower()}{group}/{key.name}")
         return
-    kinds = {key.kind.name for key in gone}
-    kind = f" '{kinds.pop()}'" if len(kinds) == 1 else ""
-    click.echo(f"Successfully deleted {len(gone)}{kind} resource(s)")
+    click.echo(printing.summary("deleted", gone))
 
 
 async def _exact(store: Store, key: ResourceKey) -> ResourceKey:

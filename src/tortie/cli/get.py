@@ -32,10 +32,10 @@ def command(
     export: bool,
     output: str | None,
 ) -> None:
-    """Show the resources of a kind, those named, or those that files name."""
+    """Show the resources of a kind or of several (pools,nodes), those named, or those that files name."""
     from tortie.cli import printing
     from tortie.cli.inputs import read_files
-    from tortie.cli.naming import kind_and_names
+    from tortie.cli.naming import kinds_and_names
 
     chosen = settings()
     if files:
@@ -52,19 +52,25 @@ def command(
 
         found, single = run(by_file()), len(keys) == 1
     else:
-        info, names = kind_and_names(words)
+        infos, names = kinds_and_names(words)
 
         async def by_name() -> list[Resource[Any]]:
             async with chosen.store() as store:
-                within = "" if everywhere or not info.namespaced else namespace
-                return (
-                    await _named(store, info, names, namespace) if names else await _all(store, info, within)
-                )
+                return [
+                    each
+                    for info in infos
+                    for each in (
+                        await _named(store, info, names, namespace)
+                        if names
+                        else await _all(store, info, "" if everywhere or not info.namespaced else namespace)
+                    )
+                ]
 
-        found, single = run(by_name()), len(names) == 1
+        found, single = run(by_name()), len(infos) == len(names) == 1
         if not found and output not in ("json", "yaml", "name"):
-            where = f" in namespace {namespace}" if info.namespaced and not everywhere else ""
-            click.echo(f"No {info.words[0]}{where}", err=True)
+            kinds = ", ".join(info.words[0] for info in infos)
+            where = f" in namespace {namespace}" if infos[0].namespaced and not everywhere else ""
+            click.echo(f"No {kinds}{where}", err=True)
             return
     printing.show(found, output=output, single=single, export=export, namespaces=everywhere)
 

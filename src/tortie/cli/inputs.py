@@ -29,9 +29,9 @@ def read_files(
 
     resources: list[Resource[Any]] = []
     findings: list[InvalidResource] = []
-    for name, text in _texts(files, recursive):
+    for name, path in _named(files, recursive):
         try:
-            resources += read(text, name, namespace=namespace, allow_unknown=allow_unknown)
+            resources += read(_text(name, path), name, namespace=namespace, allow_unknown=allow_unknown)
         except InvalidDocument as error:
             findings.extend(error.findings)
     try:
@@ -45,27 +45,31 @@ def read_files(
     return resources
 
 
-def _texts(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, str]]:
+def _named(files: Sequence[str], recursive: bool) -> Iterator[tuple[str, Path | None]]:
+    """Each file by its name; None is standard input."""
     for each in files:
         if each == "-":
-            yield STDIN, _decoded(STDIN, sys.stdin.buffer)
+            yield STDIN, None
             continue
         if not each:
             raise UsageError("-f is given an empty name: name a file, a folder, or - for standard input")
         path = Path(each)
         if path.is_dir():
             inside = sorted(path.rglob("*") if recursive else path.iterdir())
-            for found in inside:
-                if found.suffix in SUFFIXES and found.is_file():
-                    yield str(found), _text(found)
+            yield from (
+                (str(found), found) for found in inside if found.suffix in SUFFIXES and found.is_file()
+            )
         else:
-            yield each, _text(path)
+            yield each, path
 
 
-def _text(path: Path) -> str:
+def _text(name: str, path: Path | None) -> str:
+    """Raises `InvalidDocument` for what is no text that could be read, `UsageError` for what cannot be opened."""
+    if path is None:
+        return _decoded(name, sys.stdin.buffer)
     try:
         with path.open("rb") as file:
-            return _decoded(str(path), file)
+            return _decoded(name, file)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
 
@@ -73,8 +77,13 @@ def _text(path: Path) -> str:
 def _decoded(name: str, file: BinaryIO) -> str:
     read = file.read(MOST_BYTES + 1)
     if len(read) > MOST_BYTES:
-        raise UsageError(f"{name} is larger than {MOST_BYTES // 1024**2} MiB: split it")
+        raise _unreadable(name, f"is larger than {MOST_BYTES // 1024**2} MiB: split it")
     try:
         return read.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{name} is not text in UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = read.count(b"\n", 0, error.start) + 1
+        raise _unreadable(f"{name}:{line}", "is not text in UTF-8") from None
+
+
+def _unreadable(place: str, why: str) -> InvalidDocument:
+    return InvalidDocument([InvalidResource("(document)", None, why, "", place)])

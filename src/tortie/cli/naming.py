@@ -23,6 +23,17 @@ def kind_and_names(words: Sequence[str]) -> tuple[KindInfo, list[str]]:
     return registry.find(word), [*([name] if slash else []), *words[1:]]
 
 
+def kinds_and_names(words: Sequence[str]) -> tuple[list[KindInfo], list[str]]:
+    """Also ``pools,nodes``. Raises `UsageError`."""
+    from tortie.resources import registry
+
+    several = [each for each in words[0].split(",") if each] if words else []
+    if len(several) < 2:
+        info, names = kind_and_names([*several, *words[1:]])
+        return [info], names
+    return [registry.find(each) for each in dict.fromkeys(several)], list(words[1:])
+
+
 def one_key(kind: str, name: str, namespace: str) -> tuple[KindInfo, ResourceKey]:
     """``KIND [NAMESPACE/]NAME``; ``namespace`` is for a name without one. Raises `UsageError`."""
     from tortie.resources import registry

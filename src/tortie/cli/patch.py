@@ -46,7 +46,7 @@ def command(kind: str, name: str, text: str, form: str, namespace: str, output: 
         if output:
             printing.show([written], output=output, single=True, namespaces=True)
         else:
-            click.echo(printing.summary("patched", [written]))
+            click.echo(printing.summary("patched", [written.key]))
 
     run(work())
 

@@ -22,4 +22,4 @@ def command(files: tuple[str, ...], recursive: bool, allow_unknown: bool, namesp
     if not files:
         raise click.UsageError("name the files: tortie validate -f FILE")
     resources = read_files(files, recursive=recursive, namespace=namespace, allow_unknown=allow_unknown)
-    click.echo(printing.summary("validated", resources))
+    click.echo(printing.summary("validated", [each.key for each in resources]))

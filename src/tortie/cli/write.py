@@ -43,7 +43,7 @@ def _write(
         if output:
             printing.show(written, output=output, single=len(resources) == 1, namespaces=True)
         else:
-            click.echo(printing.summary(_DONE[verb], written))
+            click.echo(printing.summary(_DONE[verb], [each.key for each in written]))
             if len(written) < len(resources):
                 click.echo(f"Skipped {len(resources) - len(written)} that existed already")
 
