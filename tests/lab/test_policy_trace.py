@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.lab.lab_command import LabCommand, lab
+from tests.lab.lab_command import LabCommand, lab, wait_until
 
 pytestmark = pytest.mark.needs("netns", "bird")
 
@@ -112,6 +113,64 @@ def test_nothing_of_a_trace_is_left(shared: LabCommand) -> None:
     traced(shared, "node2", "default/web", "80/tcp")
     for node in ("node1", "node2"):
         assert "tortie-trace" not in shared.inside(node, "nft", "list", "tables")
+
+
+def test_the_next_agent_removes_what_one_left_that_died_in_a_trace(shared: LabCommand) -> None:
+    shared.inside("node1", "nft", "add", "table", "inet", "tortie-trace")
+    agent = shared.pid("node1/agent")
+    assert agent is not None
+    os.kill(agent, signal.SIGKILL)
+    wait_until(
+        lambda: "tortie-trace" not in shared.here("node1", "nft", "list", "tables"),
+        "the table is removed",
+        seconds=60,
+    )
+    wait_until(lambda: shared.ready("node1"), "node1 is ready", seconds=60)
+
+
+@pytest.mark.parametrize(("version", "headers"), [("4", 28), ("6", 48)])
+def test_a_packet_that_is_too_big_says_where_and_for_which_mtu(
+    shared: LabCommand, version: str, headers: int
+) -> None:
+    pod, wire = (_mtu(shared, place) for place in ("client", "node2"))
+    more = ("--ip-version", version)
+
+    def sized(size: int, port: str) -> dict[str, Any]:
+        return traced(shared, "default/client", "node1", port, *more, "--size", str(size - headers))
+
+    for port in ("53/udp", "icmp"):
+        found = sized(pod + 1, port)
+        assert found["came"] == "too-big"
+        assert found["lost"] == f"in default/client: its {pod + 1} bytes are bigger than the MTU of {pod}"
+        assert sized(pod, port)["came"] != "too-big"
+    shared.here("node2", "ip", "link", "set", "eth0", "mtu", "1400")
+    try:
+        for port in ("53/udp", "icmp"):
+            found = sized(1401, port)
+            assert found["lost"] == "on node2: its 1401 bytes are bigger than the MTU of 1400"
+            assert sized(1400, port)["came"] != "too-big"
+    finally:
+        shared.here("node2", "ip", "link", "set", "eth0", "mtu", str(wire))
+    refused = shared.run(
+        "policy",
+        "trace",
+        "--from",
+        "default/client",
+        "--to",
+        "node1",
+        "--port",
+        "80/tcp",
+        "--size",
+        "9",
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "the first packet of 80/tcp has no payload" in refused.stderr
+
+
+def _mtu(shared: LabCommand, place: str) -> int:
+    (link,) = json.loads(shared.here(place, "ip", "-j", "link", "show", "eth0"))
+    return int(link["mtu"])
 
 
 def test_what_is_lost_without_a_policy(shared: LabCommand) -> None:

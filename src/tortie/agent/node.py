@@ -284,6 +284,7 @@ class Node:
         # Before, interfaces and rules were not adopted yet, and an ADD would have waited for that all the same.
         self._gate.open(handler)
         process.freeze_collector()
+        await self._operations.tidy()
         if self._current is not None and self._current.endpoint_status_path_prefix:
             self._status_files = StatusFiles(Path(self._current.endpoint_status_path_prefix))
             self._status_files.start(

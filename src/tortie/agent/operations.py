@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 from tortie import __version__
@@ -196,11 +197,20 @@ class Operations:
         port: int | None = None,
         icmp_type: int = 0,
         pod: str = "",
-    ) -> dict[str, str]:
-        """Send one packet, from a pod as ``namespace/pod`` or from the node, and tell what came back."""
+        size: int | None = None,
+    ) -> dict[str, Any]:
+        """Send one packet, from a pod as ``namespace/pod`` or from the node, and tell what came back.
+
+        ``size``: with so many bytes of payload, and not to be fragmented.
+        """
         return await traces.send(
-            self._namespace_of(pod) if pod else "", source, destination, protocol, port, icmp_type
+            self._namespace_of(pod) if pod else "", source, destination, protocol, port, icmp_type, size
         )
+
+    async def tidy(self) -> None:
+        """Remove what an agent before us may have left of a trace."""
+        with suppress(TortieError):
+            await self._traces.tidy()
 
     def close(self) -> None:
         self._captures.close()

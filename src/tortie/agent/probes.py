@@ -58,7 +58,7 @@ async def probe(
     for version, wanted in families.items():
         if wanted:
             if size:
-                await asyncio.to_thread(_forget_path_mtu, netns, version)
+                await asyncio.to_thread(forget_path_mtu, netns, version)
             options = _size_options(version, size)
             if source:
                 options += ["-S", str(_address(source))]
@@ -66,7 +66,7 @@ async def probe(
     return answers
 
 
-def _forget_path_mtu(netns: str, version: int) -> None:
+def forget_path_mtu(netns: str, version: int) -> None:
     """The kernel remembers for ten minutes how narrow a path was: we ask how it is now (ip-sysctl: ``route/flush``)."""
 
     def flush() -> None:

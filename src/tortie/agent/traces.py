@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from tortie.agent.probes import forget_path_mtu
 from tortie.errors import TortieError, UsageError
-from tortie.kernel import one_packet
+from tortie.kernel import nft_trace, one_packet
 from tortie.kernel.nft_trace import PacketTrace, Traced
 from tortie.net.addresses import Address
 
@@ -27,6 +28,13 @@ class Traces:
         self._names = names
         self._running: PacketTrace | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._table = asyncio.Lock()
+
+    async def tidy(self) -> None:
+        """Remove what an agent that died in the midst of a trace has left. Raises `ProgramFailed` where there is no nft."""
+        async with self._table:
+            if self._running is None:
+                await nft_trace.remove()
 
     async def start(
         self, sources: Sequence[str], destination: str, protocol: int, port: int | None, seconds: float
@@ -48,7 +56,8 @@ class Traces:
         )
         trace = self._running = PacketTrace(traced)
         try:
-            await trace.start()
+            async with self._table:
+                await trace.start()
         except BaseException:
             self._running = None
             await trace.close()
@@ -79,13 +88,25 @@ class Traces:
 
 
 async def send(
-    netns: str, source: str, destination: str, protocol: int, port: int | None, icmp_type: int
-) -> dict[str, str]:
-    """Send one packet from the namespace (empty: our own): ``{"came", "detail"}``."""
+    netns: str,
+    source: str,
+    destination: str,
+    protocol: int,
+    port: int | None,
+    icmp_type: int,
+    size: int | None = None,
+) -> dict[str, Any]:
+    """Send one packet from the namespace (empty: our own): ``{"came", "detail", "mtu"}``."""
     if not 0 < protocol < 256 or not 0 <= icmp_type < 256 or (port is not None and not 0 < port < 65536):
         raise UsageError(f"send: no such packet: protocol {protocol}, port {port}, type {icmp_type}")
+    if size is not None:
+        if not 0 <= size <= one_packet.MOST_SIZE or not one_packet.carries(protocol):
+            raise UsageError(
+                f"send: size is 0 to {one_packet.MOST_SIZE}, of UDP, ICMP or a protocol without ports, not {size}"
+            )
+        await asyncio.to_thread(forget_path_mtu, netns, _address(destination).version)
     sent = await one_packet.send(
-        netns or None, _address(source), _address(destination), protocol, port, icmp_type=icmp_type
+        netns or None, _address(source), _address(destination), protocol, port, icmp_type=icmp_type, size=size
     )
     return sent._asdict()
 

@@ -15,6 +15,11 @@ import click
 @click.option("--port", "port", required=True, metavar="PORT", help="80/tcp, 53/udp, icmp …")
 @click.option("--ip-version", type=click.Choice(["4", "6"]), help="Only this one.")
 @click.option(
+    "--size",
+    type=click.IntRange(0, 65_000),
+    help="Bytes of payload, of udp and icmp; the packet may not be fragmented.",
+)
+@click.option(
     "--lab",
     "lab_name",
     envvar="TORTIE_LAB",
@@ -22,7 +27,13 @@ import click
 )
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="For machines.")
 def trace(
-    source: str, destination: str, port: str, ip_version: str | None, lab_name: str | None, output: str | None
+    source: str,
+    destination: str,
+    port: str,
+    ip_version: str | None,
+    size: int | None,
+    lab_name: str | None,
+    output: str | None,
 ) -> None:
     """Send a real packet and show what the kernel did with it, rule by rule, and where it was lost.
 
@@ -39,8 +50,12 @@ def trace(
         asked = parse_port(port)
         if asked.name:
             raise UsageError(f"--port {port}: trace takes a number: write 80/tcp")
+        if size is not None and not asked.carries_payload:
+            raise UsageError(f"--size: the first packet of {port} has no payload: ask with udp or icmp")
         version = int(ip_version) if ip_version else None
-        return await traces.trace(await fleet_of(lab_name), source, destination, asked, ip_version=version)
+        return await traces.trace(
+            await fleet_of(lab_name), source, destination, asked, ip_version=version, size=size
+        )
 
     try:
         found = asyncio.run(run())

@@ -48,6 +48,11 @@ class Port:
         return PROTOCOL_NAMES.get(self.protocol, str(self.protocol))
 
     @property
+    def carries_payload(self) -> bool:
+        """Whether its first packet may be of any size: that of a connection is not."""
+        return self.protocol not in (TCP, SCTP)
+
+    @property
     def shown(self) -> int | str | None:
         """The port in JSON: a number, a name, or None."""
         return self.name or self.number

@@ -76,8 +76,19 @@ class Trace:
         }
 
 
-async def trace(fleet: Fleet, source: str, destination: str, port: Port, *, ip_version: int | None) -> Trace:
-    """Raises `UsageError` for ends that nobody knows, `TortieError` when the packet could not be sent."""
+async def trace(
+    fleet: Fleet,
+    source: str,
+    destination: str,
+    port: Port,
+    *,
+    ip_version: int | None,
+    size: int | None = None,
+) -> Trace:
+    """``size``: with so many bytes of payload, which nobody may fragment.
+
+    Raises `UsageError` for ends that nobody knows, `TortieError` when the packet could not be sent.
+    """
     statuses, endpoints, interfaces = await asyncio.gather(
         fleet.ask("status"), fleet.ask("endpoints"), fleet.ask("interfaces")
     )
@@ -88,11 +99,18 @@ async def trace(fleet: Fleet, source: str, destination: str, port: Port, *, ip_v
             f"--from {source}: a packet is sent from a pod or a node that an agent here is asked about"
         )
     here, there = _addresses(start, end, ip_version)
-    return await _follow(fleet, spots, start, end, here, there, port)
+    return await _follow(fleet, spots, start, end, here, there, port, size)
 
 
 async def _follow(
-    fleet: Fleet, spots: Sequence[Spot], start: Spot, end: Spot, here: Address, there: Address, port: Port
+    fleet: Fleet,
+    spots: Sequence[Spot],
+    start: Spot,
+    end: Spot,
+    here: Address,
+    there: Address,
+    port: Port,
+    size: int | None,
 ) -> Trace:
     protocol = port.protocol_in(here.version)
     number = port.number if protocol in WITH_PORTS else None
@@ -126,6 +144,7 @@ async def _follow(
             port=number,
             icmp_type=port.type_in(here.version) or 0,
             pod=start.pod,
+            **({} if size is None else {"size": size}),
         )
         await asyncio.sleep(SETTLE_SECONDS)
     finally:
@@ -139,7 +158,11 @@ async def _follow(
         came=sent["came"],
         detail=sent["detail"],
         hops=hops,
-        lost=_lost(hops, start, end, sent["came"], events),
+        lost=(
+            _too_big(hops, start, _length(here, protocol, size), sent.get("mtu", 0))
+            if sent["came"] == "too-big"
+            else _lost(hops, start, end, sent["came"], events)
+        ),
         unheard=unheard,
     )
 
@@ -214,8 +237,6 @@ def _lost(
         return None
     if came == "no-route":
         return f"on {start.node}: there is no route to the destination"
-    if came == "too-big":
-        return "the packet is larger than the path's MTU"
     if start.node in events and not any(hop.node == start.node for hop in hops):
         return f"before {start.node} saw it: the pod has no way to its node, or the interface is down"
     if not _went_on(hops, start.node) and end.node != start.node:
@@ -226,6 +247,22 @@ def _lost(
     if end.node in events and end.node != start.node and not any(hop.node == end.node for hop in hops):
         return f"between {start.node} and {end.node}: it left the one and was not seen on the other (wire, tunnel, MTU)"
     return None
+
+
+def _too_big(hops: Sequence[Hop], start: Spot, length: int | None, mtu: int) -> str:
+    """Its own interface, its node or somebody beyond said so."""
+    where = f"beyond {start.node}" if _went_on(hops, start.node) else f"on {start.node}"
+    if not hops and start.pod:
+        where = f"in {start.name}"
+    what = f"its {length} bytes are" if length is not None else "it is"
+    return f"{where}: {what} bigger than {f'the MTU of {mtu}' if mtu else 'the MTU of the path'}"
+
+
+def _length(source: Address, protocol: int, size: int | None) -> int | None:
+    """Of the whole packet, where the payload's is known. Headers: IP's 20 or 40 bytes; UDP's and ICMP's 8."""
+    if size is None:
+        return None
+    return (20 if source.version == 4 else 40) + (8 if protocol in (1, 17, 58) else 0) + size
 
 
 def _went_on(hops: Sequence[Hop], node: str) -> bool:

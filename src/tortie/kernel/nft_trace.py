@@ -117,7 +117,7 @@ class PacketTrace:
         if self._netlink.fileno() < 0:
             return
         self._netlink.close()
-        await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
+        await remove()
 
     def abandon(self) -> None:
         """Hear no more. The table stays, which without a listener costs next to nothing, until the next trace replaces it."""
@@ -132,6 +132,11 @@ class PacketTrace:
         except OSError as error:
             raise KernelError(error.errno or 5, "read the trace", "", "some of it was lost") from error
         return found
+
+
+async def remove() -> None:
+    """The table, if there is one; while a trace runs it is the trace's."""
+    await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
 
 
 def decode(body: bytes) -> TraceEvent:

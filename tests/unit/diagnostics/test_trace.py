@@ -59,7 +59,7 @@ class Client:
             case "interfaces":
                 return []
             case "send":
-                return {"came": self._came, "detail": ""}
+                return {"came": self._came, "detail": "", "mtu": 1400}
             case "trace-start" if self._refuses:
                 raise TortieError("a trace runs already")
             case "trace-stop":
@@ -87,7 +87,9 @@ async def ask(found: Fleet, source: str = "shop/client", destination: str = "sho
         ([IN], [], "no-answer", "no route, or its source"),
         ([], [], "no-answer", "before one saw it"),
         ([IN], [], "no-route", "on one: there is no route"),
-        ([], [], "too-big", "larger than the path's MTU"),
+        ([], [], "too-big", "in shop/client: it is bigger than the MTU of 1400"),
+        ([IN], [], "too-big", "on one: it is bigger than the MTU of 1400"),
+        ([IN, OUT], [], "too-big", "beyond one: it is bigger"),
         ([IN, event("f", rule="tcp reject with tcp reset")], [], "refused", "on one by chain ip tortie f"),
         ([IN, OUT, event("x", "drop", rule="drop", number=2)], [IN, OUT], "no-answer", None),
     ],
@@ -101,6 +103,20 @@ async def test_where_it_was_lost(
     else:
         assert lost in found.lost
     assert set(found.document()) == {"source", "destination", "came", "hops", "lost"}
+
+
+async def test_a_size_is_the_payloads_and_the_packet_is_more() -> None:
+    for port, source, length in (
+        ("53/udp", "shop/client", 1528),
+        ("icmp", "shop/client", 1528),
+        ("proto/47", "one", 1520),
+    ):
+        agents = fleet([], [], "too-big")
+        found = await trace(agents, source, "shop/web", parse_port(port), ip_version=4, size=1500)
+        assert found.lost is not None
+        assert f"its {length} bytes are" in found.lost
+        assert found.lost.startswith("in shop/client" if source == "shop/client" else "on one")
+        assert dict(cast("Any", agents.clients["one"]).asked)["send"]["size"] == 1500
 
 
 async def test_what_the_agents_are_asked() -> None:
