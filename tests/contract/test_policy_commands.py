@@ -310,3 +310,25 @@ def test_labels_of_an_applied_pod_reach_its_endpoint(tortie: Commands) -> None:
     tortie.apply(POD % "db")
     labels = tortie.document("wep", "n-k8s-web-eth0", "-n", "team")["metadata"]["labels"]
     assert labels == {"app": "db", "projectcalico.org/namespace": "team"}
+
+
+def test_explain_knows_the_services_that_are_stored(tortie: Commands) -> None:
+    tortie.apply(
+        """
+        apiVersion: v1
+        kind: Service
+        metadata: {name: front, namespace: team}
+        spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}
+        ---
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: front-1, namespace: team, labels: {kubernetes.io/service-name: front}}
+        addressType: IPv4
+        endpoints: [{addresses: [10.9.9.9]}]
+        ports: [{port: 8080}]
+        """
+    )
+    asked = ("policy", "explain", "--from", "192.0.2.1", "--to", "10.96.0.10", "--port", "80/tcp")
+    told = tortie(*asked, code=2).err
+    assert told.startswith("error: --to 10.96.0.10 is the cluster IP of service team/front; ")
+    assert told.endswith("ask for one of its backends: 10.9.9.9 --port 8080/tcp\n")

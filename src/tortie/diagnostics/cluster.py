@@ -18,6 +18,7 @@ from tortie.desired.settings import SETTINGS, SettingsRow
 from tortie.desired.table import Problem
 from tortie.diagnostics import derived
 from tortie.diagnostics.derived import StandIns
+from tortie.diagnostics.services import Service, services
 from tortie.net.addresses import Address, Interface
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION
 from tortie.resources.host_endpoint import HOST_ENDPOINT
@@ -26,13 +27,14 @@ from tortie.resources.node import NODE
 from tortie.resources.pod import POD
 from tortie.resources.profile import PROFILE
 from tortie.resources.resource import Invalid, Kind, Put, Resource, Update
+from tortie.resources.service import SERVICE
 from tortie.resources.service_account import SERVICE_ACCOUNT
 from tortie.resources.taking import taken
 from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT
 from tortie.verdict.journey import Whereabouts
 from tortie.verdict.state import State
 
-ALL_KINDS: tuple[Kind, ...] = tuple(dict.fromkeys((*KINDS, POD, NAMESPACE, SERVICE_ACCOUNT)))
+ALL_KINDS: tuple[Kind, ...] = tuple(dict.fromkeys((*KINDS, POD, NAMESPACE, SERVICE_ACCOUNT, SERVICE)))
 """What a question needs to know of a datastore."""
 
 
@@ -58,6 +60,7 @@ class Cluster:
     pods: Mapping[str, Pod]
     by_key: Mapping[EndpointKey, Pod]
     on_hosts: Mapping[str, str]
+    services: tuple[Service, ...]
     stand_ins: StandIns
     problems: tuple[Problem, ...]
 
@@ -132,6 +135,7 @@ def build(updates: Sequence[Update], *, offline: bool = False) -> Cluster:
             for each in stored
             if each.key.kind == POD and each.spec.host_network
         },
+        services=tuple(services(stored)),
         stand_ins=made_up,
         problems=flush.problems,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from tortie.diagnostics.cluster import Cluster, Pod
 from tortie.diagnostics.ports import Port
+from tortie.diagnostics.services import MOST_SHOWN, Service
 from tortie.errors import UsageError
 from tortie.net.addresses import Address
 from tortie.resources.kubernetes import ORCHESTRATOR
@@ -71,7 +72,7 @@ def explain(cluster: Cluster, question: Question) -> Answer:
     """Raises `UsageError` when an end or the port is not to be found."""
     source, destination = (
         _party(cluster, question.source, "--from"),
-        _party(cluster, question.destination, "--to"),
+        _party(cluster, question.destination, "--to", question.port),
     )
     versions = _versions(source, destination, question)
     port = resolve(question.port, destination)
@@ -125,13 +126,16 @@ def resolve(port: Port, destination: Party) -> Port:
     )
 
 
-def _party(cluster: Cluster, text: str, option: str) -> Party:
+def _party(cluster: Cluster, text: str, option: str, port: Port | None = None) -> Party:
     if (pod := cluster.pods.get(text)) is not None:
         return Party(name=pod.name, found_by="by its name", addresses=pod.addresses, pod=pod)
     if (addresses := cluster.where.nodes.get(text)) is not None:
         if not addresses:
             raise UsageError(f"{option} {text}: the node has no address")
         return Party(name=f"node {text}", found_by="by its name", addresses=addresses)
+    for service in cluster.services:
+        if text == service.name:
+            raise UsageError(_instead(cluster, service, f"{option} {text} is a service", port))
     try:
         address = Address.parse(text)
     except ValueError:
@@ -142,8 +146,33 @@ def _party(cluster: Cluster, text: str, option: str) -> Party:
     node = next((name for name, there in cluster.where.nodes.items() if address in there), None)
     if node is not None:
         return Party(name=f"node {node}", found_by=f"by its address {address}", addresses=(address,))
+    for service in cluster.services:
+        if address in service.addresses:
+            what = "the cluster IP" if address in service.cluster_ips else "an address"
+            raise UsageError(
+                _instead(cluster, service, f"{option} {text} is {what} of service {service.name}", port)
+            )
     return Party(
         name=str(address), found_by="as an address that no pod and no node has", addresses=(address,)
+    )
+
+
+def _instead(cluster: Cluster, service: Service, what: str, port: Port | None) -> str:
+    """Who stands behind a service, to be asked for instead."""
+    behind = list(service.behind(port))
+    if port is not None and not behind and any(service.behind(None)):
+        return f"{what}, which has no port {port}; its ports: {service.shown_ports}"
+    if not behind:
+        return f"{what}; nothing is ready behind it"
+    shown = [
+        f"{pod.name if (pod := cluster.pod_at(each.address)) else each.address} --port {each.number}/{each.protocol.lower()}"
+        for each in behind
+    ]
+    several = list(dict.fromkeys(shown))
+    more = f" and {len(several) - MOST_SHOWN} more" if len(several) > MOST_SHOWN else ""
+    return (
+        f"{what}; policy is asked of what it is translated to: ask for one of its backends: "
+        f"{', '.join(several[:MOST_SHOWN])}{more}"
     )
 
 

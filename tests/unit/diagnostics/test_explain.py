@@ -118,6 +118,85 @@ def test_what_cannot_be_answered_says_why(source: str, destination: str, port: s
         ask(cluster(), source, destination, port)
 
 
+SERVICES = """
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec:
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, 'fd96::a']
+  externalIPs: [203.0.113.5]
+  ports: [{name: web, port: 80}, {name: dns, port: 53, protocol: UDP}]
+status: {loadBalancer: {ingress: [{ip: 203.0.113.6}, {hostname: lb.example}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: shop}
+spec: {clusterIP: 10.96.0.11, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless, namespace: shop}
+spec: {clusterIP: None, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: old, namespace: shop}
+spec: {clusterIP: 10.96.0.12, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: old, namespace: shop}
+subsets:
+- addresses: [{ip: 203.0.113.70}, {ip: 203.0.113.71}]
+  notReadyAddresses: [{ip: 203.0.113.72}]
+  ports: [{port: 9000}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: front-1, namespace: shop, labels: {kubernetes.io/service-name: front}}
+addressType: IPv4
+endpoints:
+- {addresses: [%s]}
+- {addresses: [10.9.9.9], conditions: {ready: false}}
+- {addresses: [10.9.9.10]}
+ports: [{name: web, port: 8080, protocol: TCP}, {name: dns, port: 5353, protocol: UDP}]
+"""
+
+
+INSTEAD = "is the cluster IP of service shop/front; policy is asked of what it is translated to: ask for one of its backends:"
+
+
+@pytest.mark.parametrize(
+    ("destination", "port", "says"),
+    [
+        ("10.96.0.10", "80/tcp", f"{INSTEAD} shop/web --port 8080/tcp, 10.9.9.10 --port 8080/tcp"),
+        ("fd96::a", "53/udp", f"{INSTEAD} shop/web --port 5353/udp, 10.9.9.10 --port 5353/udp"),
+        ("203.0.113.5", "web", "is an address of service shop/front;"),
+        ("203.0.113.6", "80", "is an address of service shop/front;"),
+        ("shop/front", "80", "is a service; policy is asked"),
+        (
+            "10.96.0.10",
+            "81/tcp",
+            "of service shop/front, which has no port 81/tcp; its ports: 80/tcp, 53/udp",
+        ),
+        ("10.96.0.11", "80/tcp", "of service shop/empty; nothing is ready behind it"),
+        ("10.96.0.12", "80/tcp", "203.0.113.70 --port 9000/tcp, 203.0.113.71 --port 9000/tcp"),
+        ("shop/headless", "80/tcp", "there is no such pod"),
+    ],
+)
+def test_of_a_service_it_says_whom_to_ask_for_instead(destination: str, port: str, says: str) -> None:
+    web = cluster().pods["shop/web"].addresses[0]
+    with pytest.raises(UsageError) as raised:
+        ask(cluster(SERVICES % str(web)), "shop/client", destination, port)
+    assert str(raised.value).startswith(f"--to {destination}")
+    assert says in str(raised.value)
+    if "ask for one" in says:
+        assert str(raised.value).endswith(says)
+    with pytest.raises(UsageError, match=r"--from 10\.96\.0\.10 is the cluster IP"):
+        ask(cluster(SERVICES % str(web)), "10.96.0.10", "shop/web")
+
+
 def test_an_answer_that_hangs_on_an_address_says_so() -> None:
     answer = ask(cluster(FROM_NET), "shop/client", "shop/web")
     assert answer.verdict == "deny"
