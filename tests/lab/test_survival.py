@@ -69,8 +69,8 @@ def test_a_killed_bird_is_back_and_nothing_is_lost(pair: LabCommand) -> None:
 
 
 def test_agents_and_birds_of_both_nodes_killed_at_once(pair: LabCommand) -> None:
-    """All is well again by itself. In between the FIB may be without these routes for some seconds: where both BIRDs died,
-    neither has an other that remembers (RFC 4724 has no answer to that)."""
+    """All is well again by itself. In between the FIB is without these routes for a moment: of two that restart, neither waits
+    for the other (RFC 4724, section 4.1)."""
     for node in pair.status()["nodes"]:
         for pid in (node["agent_pid"], node["bird_pid"]):
             os.kill(pid, signal.SIGKILL)
@@ -203,7 +203,7 @@ def test_with_a_dead_node_in_the_mesh_a_restarted_bird_has_the_living_ones_route
                 "fresh", "node2", "--annotations", 'cni.projectcalico.org/ipv4pools=["extra"]'
             )
             wait_until(lambda: "10.61.0." in made.here("node1", "ip", "route", "show", "proto", "bird"),
-                       "the new block's route", 10)  # fmt: skip
+                       "the new block's route", 30)  # fmt: skip
             wait_until(lambda: made.reaches("a1", fresh["ips"][0]), "the new pod answers", 5)
         with no_loss(made, *paths):
             agent = made.node("node1")["agent_pid"]

@@ -18,9 +18,11 @@ from tortie.net.addresses import Address, Version
 
 ADVERTISED_PROTOCOL = 80
 """The kernel's protocol number of routes that BGP spreads (Calico's ``DefaultRouteProto``)."""
-RECOVERY_SECONDS = 5
+RECOVERY_SECONDS = 8
 """How long a restarted BIRD waits for peers before it trusts what it has: with BIRD's 240 s, one dead node in the mesh would keep
-every route out of the FIB for that long."""
+every new route out of the FIB for that long. A living peer takes 1 s until it connects, another when nobody listened yet, and up
+to 3 s until it has sent its routes (BIRD 2.0 may sleep so long over work that it has set itself): less loses routes on a busy
+machine."""
 RESTART_SECONDS = 120
 """How long peers keep our routes while our BIRD is away (Calico's default)."""
 SCAN_SECONDS = 10
