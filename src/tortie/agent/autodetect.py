@@ -163,6 +163,21 @@ def why_none(method: Method, version: Version, interfaces: Sequence[HostInterfac
     return "; ".join(reasons) or "there is no interface"
 
 
+def other_networks(interfaces: Iterable[HostInterface], own: Iterable[Interface]) -> list[Prefix]:
+    """The networks that the machine stands in besides those of its ``own`` addresses: of second uplinks, second addresses."""
+    known = {each.network for each in own}
+    return sorted(
+        {
+            address.network
+            for interface in interfaces
+            if not _matches(interface.name, SKIPPED)
+            for address in interface.addresses
+            if not address.network.is_single and not any(net.holds(address.address) for net in _NEVER)
+        }
+        - known
+    )
+
+
 def holder(address: Address, interfaces: Iterable[HostInterface]) -> Found | None:
     """The interface that has this address, up or down."""
     for interface in interfaces:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from tortie.agent.autodetect import (
     holder,
     host_interface,
     link_mtu,
+    other_networks,
     why_none,
 )
 from tortie.agent.cluster_defaults import (
@@ -40,12 +41,14 @@ from tortie.agent.node_options import NodeOptions
 from tortie.datastore.store import Store
 from tortie.errors import Conflict, InvalidResource, UsageError
 from tortie.kernel import machine as this_machine
-from tortie.net.addresses import Address, Interface, Version
+from tortie.net.addresses import Address, Interface, Prefix, Version
+from tortie.observe import log
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION
 from tortie.resources.ip_pool import IPPoolSpec
-from tortie.resources.node import NODE, NodeAddress, NodeBGPSpec, NodeSpec
+from tortie.resources.node import NETWORKS_ANNOTATION, NODE, NodeAddress, NodeBGPSpec, NodeSpec
 from tortie.resources.resource import Resource, ResourceKey
 
+logger = log.get("bootstrap")
 OWN_ADDRESS = "CalicoNodeIP"
 """The type of those of a Node's addresses that are ours to write."""
 
@@ -97,6 +100,16 @@ async def bootstrap(store: Store, options: NodeOptions, machine: Machine) -> Nod
     pools = await pools_of(store)
     missing = missing_pools(options, interfaces, pools)
     _refuse_overlaps(options.node, found, [*pools, *missing])
+    for network in other_networks(interfaces, (one.address for one in found.values())):
+        for pool in pools:
+            if pool_overlaps(pool.spec, network):
+                # No reason to leave the pods of this node without an agent: `tortie apply` refuses such a pool beforehand.
+                logger.warning(
+                    "a pool lies over a network of this machine: what is there may be unreachable",
+                    pool=pool.key.name,
+                    cidr=pool.spec.cidr,
+                    network=str(network),
+                )
     for pool in missing:
         await create_if_absent(store, pool)
     await ensure_cluster_information(store, options.cluster_type)
@@ -115,7 +128,8 @@ async def settle_node(store: Store, options: NodeOptions, machine: Machine) -> N
         addresses: dict[Version, Interface] = {version: one.address for version, one in found.items()}
         if options.check_conflicts:
             await _refuse_conflict(store, options.node, addresses)
-        if await written(store, stored, node_resource(key, stored, options, addresses)):
+        networks = other_networks(interfaces, addresses.values())
+        if await written(store, stored, node_resource(key, stored, options, addresses, networks)):
             return NodeIdentity(
                 node=options.node,
                 ipv4=addresses.get(4),
@@ -258,9 +272,14 @@ def node_resource(
     stored: Resource[NodeSpec] | None,
     options: NodeOptions,
     addresses: Mapping[Version, Interface],
+    networks: Sequence[Prefix],
 ) -> Resource[NodeSpec]:
-    """The Node as it should be, everything else of it kept as it was."""
+    """The Node as it should be, everything else of it kept as it was. ``networks``: where it stands besides."""
     before = stored if stored is not None else Resource(key=key, spec=NodeSpec())
+    annotations = {**before.metadata.annotations, NETWORKS_ANNOTATION: ",".join(map(str, networks))}
+    if not networks:
+        del annotations[NETWORKS_ANNOTATION]
+    before = replace(before, metadata=replace(before.metadata, annotations=annotations))
     bgp = before.spec.bgp or NodeBGPSpec()
     bgp = msgspec.structs.replace(
         bgp,

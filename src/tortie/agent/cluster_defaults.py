@@ -111,7 +111,7 @@ async def written(store: Store, stored: Resource[Any] | None, wanted: Resource[A
     try:
         if stored is None:
             await store.create(wanted)
-        elif wanted.spec != stored.spec:
+        elif wanted.spec != stored.spec or wanted.metadata.annotations != stored.metadata.annotations:
             await store.update(wanted)
     except (AlreadyExists, Conflict, NotFound):
         return False

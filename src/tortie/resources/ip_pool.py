@@ -12,7 +12,7 @@ from tortie.errors import InvalidResource
 from tortie.net.addresses import Interface, Prefix
 from tortie.resources.findings import Findings, canonical_prefix
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
-from tortie.resources.node import NODE
+from tortie.resources.node import NETWORKS_ANNOTATION, NODE
 from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec, written
 
@@ -146,16 +146,22 @@ def overlapping(cidr: Prefix, other: Resource[Any]) -> list[str]:
         except ValueError:
             return []
         return [f"{other.key} ({theirs})"] if cidr.overlaps(theirs) else []
-    if other.key.kind != NODE or other.spec.bgp is None:
+    if other.key.kind != NODE:
         return []
+    bgp = other.spec.bgp
+    texts = [bgp.ipv4_address, bgp.ipv6_address] if bgp is not None else []
     words: list[str] = []
-    for text in (other.spec.bgp.ipv4_address, other.spec.bgp.ipv6_address):
+    for text in (*texts, *other.metadata.annotations.get(NETWORKS_ANNOTATION, "").split(",")):
         try:
             network = Interface.parse(text).network
         except ValueError:
             continue
         if cidr.overlaps(network):
-            words.append(f"the network of {other.key} ({text})")
+            words.append(
+                f"the network of {other.key} ({text})"
+                if text in texts
+                else f"a network of {other.key} ({text})"
+            )
     return words
 
 

@@ -15,6 +15,8 @@ from tortie.resources.resource import Kind, Resource
 from tortie.resources.spec import Spec
 
 NODE = Kind(CALICO, "Node")
+NETWORKS_ANNOTATION = "tortie.io/networks"
+"""Networks that the machine stands in besides those of its BGP addresses, with commas between; its agent writes it."""
 
 
 class NodeBGPSpec(Spec, frozen=True):

@@ -19,7 +19,7 @@ from tortie.errors import InvalidResource, NotFound, UsageError
 from tortie.net.addresses import Address, Interface, Version
 from tortie.resources.cluster_information import CLUSTER_INFORMATION
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION, FelixConfigurationSpec
-from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
+from tortie.resources.ip_pool import IP_POOL, IPPoolSpec, among
 from tortie.resources.node import NODE, NodeAddress, NodeBGPSpec, NodeSpec
 from tortie.resources.resource import Kind, Metadata, Resource, ResourceKey
 
@@ -183,6 +183,49 @@ async def test_calicos_variables_make_the_pools(store: Store) -> None:
     with pytest.raises(NotFound):
         await get(store, IP_POOL, "default-ipv6-ippool")
     assert (await get(store, NODE, "node1")).spec.bgp.as_number == "65001.2"
+
+
+async def test_the_networks_of_second_uplinks_are_told_to_whoever_makes_a_pool(store: Store) -> None:
+    """An agent does not end itself for a pool that lies over one; nobody gets to make it."""
+    two = FakeMachine(
+        nic("eth0", "172.30.0.11/24", "172.31.0.11/24"),
+        nic("eth1", "10.9.0.4/24", "fe80::4/64", "fd09::4/64", "10.8.0.1/32"),
+        nic("docker0", "172.17.0.1/16"),
+        nic("lo", "127.0.0.1/8"),
+    )
+    await store.create(Resource(key=ResourceKey(IP_POOL, "old"), spec=IPPoolSpec(cidr="10.9.0.0/16")))
+    await bootstrap(store, options(), two)
+    node = await get(store, NODE, "node1")
+    assert node.metadata.annotations == {"tortie.io/networks": "10.9.0.0/24,172.31.0.0/24,fd09::/64"}
+    refused = {
+        cidr: [finding.rule for finding in among(made(cidr), [node])]
+        for cidr in (
+            "10.9.0.0/25",
+            "172.31.0.0/16",
+            "fd09::/48",
+            "172.16.0.0/12",
+            "172.17.0.0/16",
+            "10.8.0.0/24",
+        )
+    }
+    assert refused == {
+        "10.9.0.0/25": ["overlaps a network of Node node1 (10.9.0.0/24)"],
+        "172.31.0.0/16": ["overlaps a network of Node node1 (172.31.0.0/24)"],
+        "fd09::/48": ["overlaps a network of Node node1 (fd09::/64)"],
+        "172.16.0.0/12": [
+            "overlaps the network of Node node1 (172.30.0.11/24)",
+            "overlaps a network of Node node1 (172.31.0.0/24)",
+        ],
+        "172.17.0.0/16": [],
+        "10.8.0.0/24": [],
+    }
+    two.now = [nic("eth0", "172.30.0.11/24")]
+    await settle_node(store, options(), two)
+    assert (await get(store, NODE, "node1")).metadata.annotations == {}
+
+
+def made(cidr: str) -> Resource[Any]:
+    return Resource(key=ResourceKey(IP_POOL, "new"), spec=IPPoolSpec(cidr=cidr))
 
 
 async def test_the_default_pool_keeps_clear_of_the_machines_networks(store: Store) -> None:
