@@ -152,3 +152,26 @@ async def test_errors_of_its_own_flows_pass_and_those_of_routers(cluster: Policy
             assert await forged(
                 cluster, error(cluster.client, cluster.outside, version, kind), router, cluster.client
             )
+
+
+async def test_errors_of_translated_flows_find_their_way_back(cluster: PolicyCluster) -> None:
+    """To a service, whose backend answers; the client knows the service alone, the backend the client alone."""
+    service = Place("", Address.parse("10.96.0.10"), Address.parse("fd96::a"))
+    for version, family in ((4, "ip"), (6, "ip6")):
+        backend = str(cluster.server.v4) if version == 4 else f"[{cluster.server.v6}]"
+        cluster.world.run(
+            "nft",
+            f"table {family} services {{ chain pre {{ type nat hook prerouting priority -100; policy accept;\n"
+            f"{family} daddr {service.address(version)} udp dport 80 dnat to {backend}:80\n}}\n}}",
+        )
+        request = to(80, version)
+        assert await cluster.passes(request, cluster.client, service, at=cluster.server, new_flow=False)
+    await close(cluster, "client", "server")
+    for version in V4_AND_V6:
+        by_backend = error(cluster.client, cluster.server, version)
+        assert await forged(cluster, by_backend, cluster.server, cluster.client)
+        answer = Packet(UDP, (80, 40000), version)
+        by_client = dataclasses.replace(error(service, cluster.client, version), quoted=answer)
+        assert await cluster.passes(by_client, cluster.client, service, at=cluster.server, new_flow=False)
+        by_other = dataclasses.replace(by_client, ports=TOO_BIG[version])
+        assert not await cluster.passes(by_other, cluster.other, service, at=cluster.server, new_flow=False)
