@@ -85,7 +85,7 @@ async def main() -> None:
         allocator=Allocator(store, options.node),
         register=StoreRegister(store),
         profiles=Profiles(store),
-        live=LiveFacts(store),
+        live=LiveFacts(store, options.node),
         realised=PlainRealised(store, options.socket.with_name("fail-realised")),
         links=LinuxPodLinks(),
     )

@@ -60,3 +60,17 @@ async def test_as_many_as_are_promised(store: Store) -> None:
     assert len({each.key for each in written}) == MOST_AT_ONCE
     await store.write([], gone=written)
     assert await find(store, handle_key("h0")) is None
+
+
+async def test_nothing_is_written_unless_what_it_relies_on_is_unchanged(store: Store) -> None:
+    (stood,) = await store.write([handle("stands")])
+    absent = handle_key("absent")
+    relied_on = {stood.key: stood.revision, absent: None}
+    await store.write([handle("first")], unchanged=relied_on)
+    changed = await store.update(stood.with_spec(handle("stands", 2).spec))
+    with pytest.raises(Conflict, match="IPAMHandle stands"):
+        await store.write([handle("second")], unchanged=relied_on)
+    await store.write([handle("absent")], unchanged={stood.key: changed.revision})
+    with pytest.raises(Conflict, match="IPAMHandle absent"):
+        await store.write([handle("second")], unchanged={stood.key: changed.revision, absent: None})
+    assert await find(store, handle_key("second")) is None

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,43 @@ def test_an_add_brings_a_wire_an_address_and_an_endpoint(node: Node, runtime: Ru
     runtime.delete(container)
     node.assert_clean()
     assert "eth0" not in inside(container, "ip", "link")
+
+
+@pytest.mark.parametrize("asked", ["10.65.0.77", None])
+def test_a_pod_that_changes_while_its_addresses_are_written(
+    run_dir: Path, netns: Callable[[], str], asked: str | None
+) -> None:
+    """What the agent remembers of the pod is out of date at the write: nothing of it may count."""
+    node = Node(run_dir, netns)
+    try:
+        node.prepare("10.65.0.0/24")
+        store_pod(node, "p", annotations={} if asked else {P + "ipAddrs": '["10.65.0.77"]'})
+        node.start(pause="ipam.block")
+        runtime, container = node.runtime(), node.container("p")
+
+        async def change(store: Store) -> None:
+            pod = await store.get(ResourceKey(POD, "p", "default"))
+            annotations = {P + "ipAddrs": f'["{asked}"]'} if asked else {}
+            labels = {"app": "changed"}
+            await store.update(
+                replace(pod, metadata=replace(pod.metadata, labels=labels, annotations=annotations))
+            )
+
+        with ThreadPoolExecutor(1) as pool:
+            adding = pool.submit(runtime.add, container)
+            until(node.marker.exists, 10, "the agent did not come to its write", node.log)
+            node.ask(change)
+            node.unpause()
+            result = adding.result(30)
+        [endpoint] = node.endpoints().values()
+        assert endpoint.metadata.labels["app"] == "changed"
+        assert endpoint.spec.ip_networks == (f"{address_of(result)}/32",)
+        assert (address_of(result) == "10.65.0.77") is (asked is not None)
+        assert f" {address_of(result)}/32" in inside(container, "ip", "addr", "show", "eth0")
+        runtime.delete(container)
+        node.assert_clean()
+    finally:
+        node.close()
 
 
 def test_profiles_are_made_that_allow_all(node: Node, runtime: Runtime) -> None:

@@ -188,7 +188,7 @@ class Node:
             allocator=allocator,
             register=StoreRegister(store, pipeline),
             profiles=self._profiles,
-            live=LiveFacts(store),
+            live=LiveFacts(store, self._config.node),
             realised=pipeline.realised,
             links=self._links,
             mtu=lambda: self._mtu,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tortie.datastore.keyvalue import KeyValue
 from tortie.datastore.layout import CalicoLayout
-from tortie.datastore.store import Changes, Cursor, ResourcePage
+from tortie.datastore.store import NOTHING, Changes, Cursor, ResourcePage, Unchanged
 from tortie.errors import AlreadyExists, Conflict, HistoryGone, InvalidResource, NotFound
 from tortie.resources import codec, registry
 from tortie.resources.resource import Delete, Invalid, Kind, Put, Resource, ResourceKey, Revision, Update
@@ -89,10 +89,18 @@ class KeyValueStore:
         raise Conflict(str(resource.key))
 
     async def write(
-        self, resources: Sequence[Resource[Any]], *, gone: Sequence[Resource[Any]] = ()
+        self,
+        resources: Sequence[Resource[Any]],
+        *,
+        gone: Sequence[Resource[Any]] = (),
+        unchanged: Unchanged = NOTHING,
     ) -> tuple[Resource[Any], ...]:
         """One transaction."""
-        expect: dict[str, int] = {}
+        relied_on = {self.layout.path(key): key for key in unchanged}
+        expect = {
+            path: 0 if (stood := unchanged[key]) is None else _number(stood, key)
+            for path, key in relied_on.items()
+        }
         put: dict[str, bytes] = {}
         named: dict[str, Resource[Any]] = {}
         written: list[Resource[Any]] = []
@@ -116,6 +124,8 @@ class KeyValueStore:
         try:
             revision = await self.keyvalue.commit(expect=expect, put=put, gone=frozenset(leaving))
         except Conflict as conflict:
+            if conflict.key in relied_on:
+                raise Conflict(str(relied_on[conflict.key])) from None
             culprit = named[conflict.key]
             if culprit.revision is None:
                 raise AlreadyExists(str(culprit.key)) from None

@@ -6,8 +6,9 @@ Kubernetes API joins later. One suite holds them to it: ``tests/contract/test_st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any, NamedTuple, NewType, Protocol
 
 from tortie.resources.resource import Kind, Resource, ResourceKey, Revision, Update
@@ -18,6 +19,11 @@ Cursor = NewType("Cursor", str)
 
 MOST_AT_ONCE = 100
 """Resources in one `Store.write`: etcd takes 128 operations a transaction."""
+
+Unchanged = Mapping[ResourceKey, Revision | None]
+"""What a write relies on: where these resources stood when they were looked at. None: they did not exist."""
+
+NOTHING: Unchanged = MappingProxyType({})
 
 
 class ResourcePage(NamedTuple):
@@ -55,11 +61,16 @@ class Store(Protocol):
         ...
 
     async def write(
-        self, resources: Sequence[Resource[Any]], *, gone: Sequence[Resource[Any]] = ()
+        self,
+        resources: Sequence[Resource[Any]],
+        *,
+        gone: Sequence[Resource[Any]] = (),
+        unchanged: Unchanged = NOTHING,
     ) -> tuple[Resource[Any], ...]:
         """Several compare-and-swaps at the price of one: create each that has no revision and update each that has one,
-        then delete what is ``gone``, at its revision. At most `MOST_AT_ONCE`.
+        then delete what is ``gone``, at its revision. At most `MOST_AT_ONCE`, of all three together.
 
+        First of all what is ``unchanged`` must stand at that revision, or not at all; else `Conflict` names it.
         Each stands for itself, in this order, and none is tried after one that fails; a datastore with transactions does
         all or nothing. So nobody may rely on more than the order. Raises what `create`, `update` and `delete` raise,
         naming the culprit.

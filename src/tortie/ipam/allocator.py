@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tortie.aio.tasks import Group, supervise
-from tortie.datastore.store import Store
+from tortie.datastore.store import NOTHING, Store, Unchanged
 from tortie.errors import AddressesExhausted, Conflict, TortieError
 from tortie.ipam.blocks import Edit, Holder, Refusal, address_at, owner
 from tortie.ipam.handles import ATTEMPTS
@@ -27,7 +27,7 @@ from tortie.ipam.node_blocks import NodeBlocks, Room, Search
 from tortie.ipam.pools import complete_deletions
 from tortie.ipam.records import Handle, find_handle
 from tortie.ipam.release import Releases
-from tortie.ipam.requests import Assigned, Assignment, AssignRequest, Leaving, LeavingMoved, Release
+from tortie.ipam.requests import Assigned, Assignment, AssignRequest, Leaving, LeavingMoved, Outdated, Release
 from tortie.ipam.terms import Pool, Terms, read_terms
 from tortie.ipam.writer import BlockGone, BlockWriter, Change, HandleMoved, Made, Stale
 from tortie.net.addresses import Address, Prefix, Version
@@ -36,7 +36,16 @@ from tortie.resources.allocation_block import AllocationBlockSpec
 from tortie.resources.ipam_handle import IPAMHandleSpec, handle_key
 from tortie.resources.resource import Resource
 
-__all__ = ["Allocator", "AssignRequest", "Assigned", "Assignment", "Leaving", "LeavingMoved", "Release"]
+__all__ = [
+    "Allocator",
+    "AssignRequest",
+    "Assigned",
+    "Assignment",
+    "Leaving",
+    "LeavingMoved",
+    "Outdated",
+    "Release",
+]
 
 T = TypeVar("T")
 
@@ -74,6 +83,7 @@ class _Taking:
     taken: list[Assigned] = field(default_factory=list[Assigned])
     along: Callable[[tuple[Address, ...]], Resource[Any]] | None = None
     """Set for the last of the families."""
+    unchanged: Unchanged = field(default_factory=lambda: NOTHING)
     along_stored: Resource[Any] | None = None
 
     def riding(self, cidr: Prefix, ordinals: Sequence[int]) -> Resource[Any] | None:
@@ -141,12 +151,12 @@ class Allocator:
         """All the addresses asked for, or none.
 
         Asked again under the same handle it returns what the handle has and adds what is missing: a retry after a crash
-        leaves no second address. Raises `AddressesExhausted` with the reasons and `StoreError`; after the latter
+        leaves no second address. Raises `Outdated`, `AddressesExhausted` with the reasons, and `StoreError`; after the last
         `release_handle` gives back whatever was taken.
         """
         await self._releases.settle(request.handle)
         for _ in range(ATTEMPTS):
-            taking = _Taking(request.handle, request.attributes)
+            taking = _Taking(request.handle, request.attributes, unchanged=request.unchanged)
             with contextlib.suppress(_HandleInUse):
                 return await self._assign(request, taking)
             taking.stored = await find_handle(self.store, request.handle)
@@ -300,7 +310,8 @@ class Allocator:
             if not ordinals:
                 return Made(ordinals)
             along = taking.riding(cidr, ordinals) if len(ordinals) == count else None
-            return Made(ordinals, put=taking.counting(cidr, len(ordinals)), along=along)
+            unchanged = NOTHING if along is None else taking.unchanged
+            return Made(ordinals, put=taking.counting(cidr, len(ordinals)), along=along, unchanged=unchanged)
 
         try:
             made = await self._apply(writer, take, taking.handle)

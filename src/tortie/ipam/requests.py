@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tortie.datastore.store import NOTHING, Unchanged
+from tortie.errors import Conflict
 from tortie.ipam.terms import Use
 from tortie.net.addresses import Address, Interface, Prefix
 from tortie.resources.resource import Resource
@@ -18,7 +20,8 @@ class AssignRequest:
     lowers the node's limit of blocks a family; 0 leaves it.
 
     ``along`` makes a new resource of all the addresses, which is stored by the same write as the last of them: no second
-    write, and never the one without the other on a datastore with transactions. It may be called several times."""
+    write, and never the one without the other on a datastore with transactions. It may be called several times. That write
+    is made only while what is ``unchanged`` is so."""
 
     handle: str
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -30,6 +33,11 @@ class AssignRequest:
     use: Use = "Workload"
     namespace_labels: Mapping[str, str] = field(default_factory=dict[str, str])
     along: Callable[[tuple[Address, ...]], Resource[Any]] | None = None
+    unchanged: Unchanged = field(default_factory=lambda: NOTHING)
+
+
+class Outdated(Conflict):
+    """What a request relied on (`AssignRequest.unchanged`) is not so any more: nothing was assigned."""
 
 
 class Assigned(NamedTuple):

@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from tortie.aio.checkpoints import checkpoint
 from tortie.aio.tasks import Group
-from tortie.datastore.store import MOST_AT_ONCE, Store
+from tortie.datastore.store import MOST_AT_ONCE, NOTHING, Store, Unchanged
 from tortie.errors import AlreadyExists, Conflict, NotFound
 from tortie.ipam.blocks import Edit
 from tortie.ipam.handles import ATTEMPTS, retry_delays
 from tortie.ipam.records import Block, Handle, find_block
-from tortie.ipam.requests import Leaving, LeavingMoved
+from tortie.ipam.requests import Leaving, LeavingMoved, Outdated
 from tortie.net.addresses import Prefix
 from tortie.observe.clock import Clock
 from tortie.resources.allocation_block import AllocationBlockSpec
-from tortie.resources.resource import Resource
+from tortie.resources.resource import Resource, ResourceKey, Revision
 
 T = TypeVar("T")
 
-CHANGES_AT_ONCE = (MOST_AT_ONCE - 1) // 2
-"""Each writes a handle at most, and what rides along; all write the block."""
+CHANGES_AT_ONCE = (MOST_AT_ONCE - 1) // 3
+"""Each writes a handle at most, and what rides along, and relies on one resource; all write the block."""
 
 
 class BlockGone(Exception):
@@ -50,7 +50,7 @@ class Made(Generic[T]):
 
     ``stored`` is the handle as it then stands. ``along`` is a new resource that rides along, after the block: when there
     is one at its key already it is left out, which is no failure; ``along_stored`` is how it then stands. ``leaving`` is
-    deleted along.
+    deleted along. Nothing of it is written unless what is ``unchanged`` is so.
     """
 
     result: T
@@ -60,6 +60,7 @@ class Made(Generic[T]):
     along: Resource[Any] | None = None
     along_stored: Resource[Any] | None = None
     leaving: Leaving | None = None
+    unchanged: Unchanged = field(default_factory=lambda: NOTHING)
 
     @property
     def handle(self) -> str:
@@ -127,7 +128,7 @@ class BlockWriter:
         return found
 
     async def apply(self, change: Change[T]) -> Made[T]:
-        """Have the change written. Raises `BlockGone`, `HandleMoved`, `Conflict` after 100 tries, whatever the change
+        """Have the change written. Raises `BlockGone`, `HandleMoved`, `Outdated`, `Conflict` after 100 tries, whatever the change
         raises, and `StoreError`; after the last the change may have happened all the same."""
         future: asyncio.Future[Made[T]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(change, future))
@@ -199,6 +200,10 @@ class BlockWriter:
                     each for each, made in results if made.leaving and str(made.leaving.resource.key) == moved
                 ]
                 _fail(left, LeavingMoved(moved))
+                outdated = [
+                    each for each, made in results if any(str(key) == moved for key in made.unchanged)
+                ]
+                _fail(outdated, Outdated(moved))
                 for each, made in results:
                     each.alone = each.alone or (made.along is not None and str(made.along.key) == moved)
             else:
@@ -210,11 +215,13 @@ class BlockWriter:
     def _run(
         self, batch: list[_Waiting[Any]], block: Block
     ) -> tuple[Edit, list[tuple[_Waiting[Any], Made[Any]]]]:
-        """Let each make its edits. A handle can be written once at a time: who brings it again waits for the next round."""
+        """Let each make its edits. A handle can be written once at a time: who brings it again waits for the next round, and
+        so does who relies on the contrary of another."""
         while True:
             edit = Edit(block.spec, now=self._now(), cooldown_seconds=self.cooldown_seconds)
             results: list[tuple[_Waiting[Any], Made[Any]]] = []
             brought: set[str] = set()
+            relied_on: dict[ResourceKey, Revision | None] = {}
             for each in batch:
                 try:
                     made = each.change(block.spec, edit)
@@ -227,7 +234,10 @@ class BlockWriter:
                     continue
                 if made.handle and made.handle in brought:
                     break
+                if any(relied_on.get(key, stood) != stood for key, stood in made.unchanged.items()):
+                    break
                 brought.add(made.handle)
+                relied_on.update(made.unchanged)
                 results.append((each, made))
             else:
                 return edit, results
@@ -235,7 +245,7 @@ class BlockWriter:
             self._waiting.append(each)
 
     async def _store_all(self, block: Block, edit: Edit, made: list[Made[Any]]) -> str | None:
-        """Write it. None when it stands; else the handle that someone else wrote first, or "" when it was the block."""
+        """Write it. None when it stands; else what someone else wrote first, or "" when it was the block."""
         spec = edit.finish()
         bringing = [each for each in made if each.put is not None]
         puts: list[Resource[Any]] = [each.put for each in bringing if each.put is not None]
@@ -248,9 +258,10 @@ class BlockWriter:
             puts.append(block.with_spec(spec))
         riding = [each for each in made if each.along is not None]
         puts += [each.along for each in riding if each.along is not None]
+        unchanged = {key: revision for each in made for key, revision in each.unchanged.items()}
         checkpoint("ipam.block")
         try:
-            stored = await self._store.write(puts, gone=gone)
+            stored = await self._store.write(puts, gone=gone, unchanged=unchanged)
         except (AlreadyExists, Conflict, NotFound) as error:
             return "" if error.key == str(block.key) else error.key
         checkpoint("ipam.block.written")

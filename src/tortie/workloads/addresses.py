@@ -13,6 +13,7 @@ from tortie.cni.frames import DelegateEnd
 from tortie.cni.request import Request
 from tortie.cni.result import DNS
 from tortie.cni.result import parse as parse_result
+from tortie.datastore.store import Unchanged
 from tortie.ipam.allocator import Allocator, AssignRequest, Leaving
 from tortie.net.addresses import Address
 from tortie.resources.resource import Resource
@@ -47,10 +48,12 @@ class AddressSource(Protocol):
         attributes: Mapping[str, str],
         namespace_labels: Mapping[str, str],
         along: Along | None,
+        unchanged: Unchanged,
     ) -> Assigned:
-        """Again for the same container: what it has. ``along`` may be stored with them, or not.
+        """Again for the same container: what it has. ``along`` may be stored with them, or not; when it was, what is
+        ``unchanged`` was so.
 
-        Raises `AddressesExhausted`, `StoreError`, `CNIError`."""
+        Raises `Outdated`, `AddressesExhausted`, `StoreError`, `CNIError`."""
         ...
 
     async def release(self, leaving: Leaving | None = None) -> None:
@@ -81,6 +84,7 @@ class OwnAddresses:
         attributes: Mapping[str, str],
         namespace_labels: Mapping[str, str],
         along: Along | None,
+        unchanged: Unchanged,
     ) -> Assigned:
         if wishes.addresses:
             return Assigned(addresses=await self._exactly(wishes.addresses, attributes))
@@ -94,6 +98,7 @@ class OwnAddresses:
                 ipv6_pools=wishes.ipv6_pools,
                 namespace_labels=namespace_labels,
                 along=along,
+                unchanged=unchanged,
             )
         )
         return Assigned(addresses=tuple(sorted(found)), stored=found.along)
@@ -128,6 +133,7 @@ class DelegatedAddresses:
         attributes: Mapping[str, str],
         namespace_labels: Mapping[str, str],
         along: Along | None,
+        unchanged: Unchanged,
     ) -> Assigned:
         end = await self._delegate("ADD", self._plugin)
         if end.status:

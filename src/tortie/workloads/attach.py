@@ -8,6 +8,7 @@ part. See `checkpoints` for the steps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from tortie.cni.errors import CNIError, Code
 from tortie.cni.request import Request
 from tortie.cni.result import DNS, Result, ResultAddress, ResultInterface, ResultRoute
 from tortie.cni.result import parse as parse_result
+from tortie.datastore.store import NOTHING, Unchanged
+from tortie.ipam.allocator import Outdated
 from tortie.kernel import netns
 from tortie.kernel.pod_link import HOST_MAC, PodLink
 from tortie.net.addresses import Address, Interface
@@ -26,7 +29,7 @@ from tortie.observe import log
 from tortie.resources.resource import Resource, ResourceKey, Revision
 from tortie.workloads.addresses import Assigned, source_of
 from tortie.workloads.endpoint import attributes_of, build_endpoint, profiles_of
-from tortie.workloads.facts import read_namespace, read_pod, require_ready
+from tortie.workloads.facts import read_namespace, read_pod, recall_pod, require_ready
 from tortie.workloads.means import Delegate, Means
 from tortie.workloads.sandbox import Sandbox
 from tortie.workloads.wishes import Wishes, read_wishes
@@ -98,6 +101,7 @@ class _Attachment:
         self._takes_addresses = False
         self._has_addresses = False
         self._chosen: asyncio.Future[PodLink | None] = asyncio.get_running_loop().create_future()
+        self._made = asyncio.Event()
         self._link = dataclasses.replace(
             sandbox.wire,
             mtu=request.config.mtu or means.mtu(),
@@ -141,7 +145,10 @@ class _Attachment:
     async def _wire(self) -> PodLink | None:
         """Make the wire, and set up the pod's end as soon as it is known with which addresses: the write that makes them
         ours is under way then. Returns how it is set up; None when nothing came of the addresses."""
-        await self._create(self._link)
+        try:
+            await self._create(self._link)
+        finally:
+            self._made.set()
         link = await self._chosen
         if link is not None:
             await self._configure(link)
@@ -159,6 +166,7 @@ class _Attachment:
     async def _store(self) -> tuple[_Prepared, Revision]:
         try:
             prepared = await self._prepare()
+            await self._made.wait()  # the dataplane shall find the interface
             return prepared, await self._publish(prepared)
         finally:
             if not self._chosen.done():
@@ -166,9 +174,15 @@ class _Attachment:
 
     async def _prepare(self) -> _Prepared:
         """Who the pod is, what it asks for, and its addresses; with them its endpoint is stored, where that can be."""
-        namespace, pod = await both(
-            read_namespace(self.means, self.sandbox), read_pod(self.means, self.sandbox)
-        )
+        recalled = recall_pod(self.means, self.sandbox)
+        if recalled is not None:
+            with contextlib.suppress(Outdated):
+                return await self._assign(*recalled)
+        return await self._assign(await read_pod(self.means, self.sandbox))
+
+    async def _assign(self, pod: Resource[Any] | None, unchanged: Unchanged = NOTHING) -> _Prepared:
+        """Raises `Outdated`, with nothing assigned, when the pod is not ``unchanged`` any more."""
+        namespace = await read_namespace(self.means, self.sandbox)
         checkpoint("add.read")
         wishes = read_wishes(
             self._request.config,
@@ -188,11 +202,24 @@ class _Attachment:
         labels: Mapping[str, str] = namespace.metadata.labels if namespace is not None else {}
         carried = self.means.register.may_be_carried(self.sandbox.endpoint)
         self._takes_addresses = True
-        assigned = await self._source.assign(wishes, attributes, labels, along if carried else None)
+        assigned = await self._source.assign(
+            wishes, attributes, labels, along if carried else None, unchanged
+        )
+        if unchanged and assigned.stored is None:
+            await self._confirm(unchanged)
         self._has_addresses = True
         checkpoint("add.assigned")
         link = self._choose(assigned.addresses, wishes)
-        return _Prepared(assigned, self._endpoint(assigned.addresses, wishes, pod), link)
+        endpoint = assigned.stored or self._endpoint(assigned.addresses, wishes, pod)
+        return _Prepared(assigned, endpoint, link)
+
+    async def _confirm(self, unchanged: Unchanged) -> None:
+        """No write has vouched for the pod. Raises `Outdated`, with the addresses given back."""
+        pod = await read_pod(self.means, self.sandbox)
+        for key, revision in unchanged.items():
+            if revision != (pod.revision if pod is not None else None):
+                await self._source.release()
+                raise Outdated(str(key))
 
     def _choose(self, addresses: tuple[Address, ...], wishes: Wishes) -> PodLink:
         """These it will be, if nobody is quicker."""

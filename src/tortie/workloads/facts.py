@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tortie.cni.errors import CNIError, Code
-from tortie.datastore.store import Store
+from tortie.datastore.store import NOTHING, Store
 from tortie.errors import NotFound, StoreUnavailable
 from tortie.resources.cluster_information import CLUSTER_INFORMATION
 from tortie.resources.ip_pool import IP_POOL
 from tortie.resources.namespace import NAMESPACE
 from tortie.resources.pod import POD
 from tortie.resources.resource import Put, Resource, ResourceKey
+from tortie.workloads.live_facts import Recalled
 from tortie.workloads.means import Means
 from tortie.workloads.sandbox import Sandbox
 
@@ -26,6 +27,13 @@ async def read_pod(means: Means, sandbox: Sandbox) -> Resource[Any] | None:
         return await means.store.get(ResourceKey(POD, sandbox.pod, sandbox.namespace))
     except NotFound:
         return None
+
+
+def recall_pod(means: Means, sandbox: Sandbox) -> Recalled | None:
+    """As `read_pod`, out of memory; None: only the datastore knows."""
+    if not sandbox.pod:
+        return Recalled(None, NOTHING)
+    return means.live.recall(ResourceKey(POD, sandbox.pod, sandbox.namespace))
 
 
 async def read_namespace(means: Means, sandbox: Sandbox) -> Resource[Any] | None:

@@ -1,28 +1,39 @@
-"""What every ADD reads and what seldom changes, kept up to date by watches: is the datastore locked, and the namespaces."""
+"""What every ADD reads, kept up to date by watches: is the datastore locked, the namespaces, and this node's pods."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from tortie.aio.backoff import Backoff
 from tortie.aio.tasks import supervise
-from tortie.datastore.store import Cursor, Store
+from tortie.datastore.store import Cursor, Store, Unchanged
 from tortie.errors import NotFound, StoreError
 from tortie.resources.cluster_information import CLUSTER_INFORMATION
 from tortie.resources.namespace import NAMESPACE
+from tortie.resources.pod import POD
 from tortie.resources.resource import Kind, Put, Resource, ResourceKey, Update
 
-KINDS = (CLUSTER_INFORMATION, NAMESPACE)
+KINDS = (CLUSTER_INFORMATION, NAMESPACE, POD)
+
+
+class Recalled(NamedTuple):
+    """A resource out of memory (None: there is none), and what makes sure that it is still so."""
+
+    resource: Resource[Any] | None
+    unchanged: Unchanged
 
 
 class LiveFacts:
-    """A resource of these kinds, from the watch while it is sound, else from the datastore. Works without `run`, too."""
+    """A resource of these kinds, from the watch while it is sound, else from the datastore. Works without `run`, too.
 
-    def __init__(self, store: Store) -> None:
+    Of pods it keeps those of ``node``, and those that nobody has given to a node."""
+
+    def __init__(self, store: Store, node: str) -> None:
         self._store = store
+        self._node = node
         self._stored: dict[Kind, dict[ResourceKey, Resource[Any]]] = {}
 
     async def get(self, key: ResourceKey) -> Resource[Any] | None:
@@ -35,6 +46,15 @@ class LiveFacts:
             return await self._store.get(key)
         except NotFound:
             return None
+
+    def recall(self, key: ResourceKey) -> Recalled | None:
+        """As the watch last told, which may be a moment old: whoever relies on it writes only while it is ``unchanged``.
+        None while there is no watch."""
+        known = self._stored.get(key.kind)
+        if known is None:
+            return None
+        found = known.get(key)
+        return Recalled(found, {key: None if found is None else found.revision})
 
     async def run(self) -> NoReturn:
         """Watch for ever. Raises nothing but cancellation: what the datastore does is retried with back-off."""
@@ -64,10 +84,12 @@ class LiveFacts:
         self._stored[kind] = found
         return cursor
 
-    @staticmethod
-    def _fold(known: dict[ResourceKey, Resource[Any]], updates: Sequence[Update]) -> None:
+    def _fold(self, known: dict[ResourceKey, Resource[Any]], updates: Sequence[Update]) -> None:
         for update in updates:
-            if isinstance(update, Put):
+            if isinstance(update, Put) and self._concerns_us(update.resource):
                 known[update.key] = update.resource
             else:
                 known.pop(update.key, None)
+
+    def _concerns_us(self, resource: Resource[Any]) -> bool:
+        return resource.key.kind != POD or resource.spec.node_name in ("", self._node)

@@ -73,7 +73,7 @@ class World:
             allocator=Allocator(store, NODE),
             register=StoreRegister(store),
             profiles=Profiles(store),
-            live=LiveFacts(store),
+            live=LiveFacts(store, "node1"),
             realised=NeverWaits(),
             links=self.links,
         )
