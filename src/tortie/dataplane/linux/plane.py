@@ -40,6 +40,8 @@ from tortie.host.routes import Route, RouteKey
 from tortie.kernel.monitor import Event
 from tortie.kernel.netns import Namespace
 
+HEAR_SECONDS = 0.005
+"""Netlink tells of every step of a change: what one ADD or DEL does is looked at together, and after it."""
 ROUTE_GRACE_SECONDS = 10.0
 """A route to a workload's interface that no endpoint has yet is left so long: a CNI plugin may have been faster than the
 datastore."""
@@ -420,9 +422,16 @@ class LinuxDataplane:
     # Drift
 
     def _hear(self) -> None:
+        """Something happened: as a rule more follows at once, and the end of it is what counts."""
+        if self._kernel is not None:
+            asyncio.get_running_loop().remove_reader(self._kernel.monitor.fileno())
+            self._later(HEAR_SECONDS, self._read_events)
+
+    def _read_events(self) -> None:
         kernel = self._kernel
         if kernel is None:
             return
+        asyncio.get_running_loop().add_reader(kernel.monitor.fileno(), self._hear)
         try:
             events = kernel.monitor.read()
         except KernelError:
