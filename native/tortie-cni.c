@@ -18,7 +18,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -38,9 +37,7 @@
 
 #include "json.h"
 
-#ifndef NSFS_MAGIC
-#define NSFS_MAGIC 0x6e736673
-#endif
+#define NSFS_MAGIC 0x6e736673 /* linux/magic.h, which musl does not bring */
 
 enum { MAX_CONFIG = 1 << 20, MAX_FRAME = 4 << 20, RETRY_MS = 20 };
 enum { BAD_ENVIRONMENT = 4, IO_FAILURE = 5, BAD_JSON = 6, BAD_CONFIG = 7, TRY_LATER = 11, NOT_AVAILABLE = 50 };
