@@ -50,8 +50,14 @@ def reaches(node: Node, address: str) -> bool:
 
 def test_two_containers_reach_each_other_and_the_node(node: Node, containerd: Containerd) -> None:
     running = {name: containerd.run(name, "sleep", "600") for name in ("one", "two")}
+
+    def have_network() -> bool:
+        ended = {name: child.communicate()[0] for name, child in running.items() if child.poll() is not None}
+        assert not ended, f"ended before they were asked to: {ended}"
+        return len(addresses(node)) == 2
+
     try:
-        until(lambda: len(addresses(node)) == 2, 30, "the containers got no network", node.log)
+        until(have_network, 30, "the containers got no network", node.log)
         found = addresses(node)
         assert set(found) == {"default-one", "default-two"}
         for address in found.values():
@@ -61,7 +67,8 @@ def test_two_containers_reach_each_other_and_the_node(node: Node, containerd: Co
         assert found["default-one"] in containerd.inside("one", "ip", "addr", "show", "eth0")
     finally:
         for name, child in running.items():
-            containerd.kill(name)
-            out, _ = child.communicate(timeout=30)
-            print(name, out.decode())
+            if child.poll() is None:
+                containerd.kill(name)
+                out, _ = child.communicate(timeout=30)
+                print(name, out.decode())
     node.assert_clean()
