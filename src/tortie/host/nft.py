@@ -249,6 +249,9 @@ class Rule:
         """Eight bytes that tell this rule from another; they travel with it in the kernel."""
         return hashlib.blake2b(repr((self.expressions, self.comment)).encode(), digest_size=8).digest()
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
 
 @dataclass(frozen=True)
 class Hook:

@@ -298,7 +298,8 @@ def chain_body(family: TableFamily, table: str, name: str, hook: Hook | None) ->
 
 
 def rule_body(table: str, chain: str, rule: Rule) -> bytes:
-    return nl.text(1, table) + nl.text(2, chain) + (_lead if len(rule.expressions) == 1 else _rule)(rule)
+    counts = CountBy in map(type, rule.expressions)
+    return nl.text(1, table) + nl.text(2, chain) + (_rule if counts else _lead)(rule)
 
 
 def _rule(rule: Rule) -> bytes:
@@ -307,7 +308,7 @@ def _rule(rule: Rule) -> bytes:
 
 @lru_cache(_LEADS_KEPT)
 def _lead(rule: Rule) -> bytes:
-    """A rule that does nothing but go to another chain stands in many chains."""
+    """A rule that does nothing but lead somewhere stands in many chains; what counts by name is one policy's own."""
     return _rule(rule)
 
 

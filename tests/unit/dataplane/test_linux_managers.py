@@ -14,7 +14,7 @@ from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
-from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.groups import GroupManager, token
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
@@ -171,7 +171,7 @@ def test_an_endpoint_becomes_elements_and_they_go_with_it() -> None:
     manager.settle()
     name = interface_key("cali1")
     group = tracker.wanted[ElementKey("ip", names.FROM_MAP, name)]
-    assert group == group_key(group_name(WORKLOAD["egress"], ROW.egress))
+    assert group == group_key(group_name(WORKLOAD["egress"], token(KEY))), "it is named after who is in it"
     assert ElementKey("ip", names.ADDRESSES, name + bytes([10, 0, 0, 1])) in tracker.wanted
     assert not any(key.set_name == names.PREFIXES for key in tracker.wanted if isinstance(key, ElementKey))
     manager.on_delta(Delta(SETTINGS, {NODE: SettingsRow(source_spoofing="Any")}))

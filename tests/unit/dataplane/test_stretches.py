@@ -7,7 +7,15 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tortie.dataplane.linux.rules.groups import WORKLOAD, of_tier, stretches
+from tortie.dataplane.linux.rules.groups import (
+    WORKLOAD,
+    of_stretch,
+    of_tier,
+    stretch_name,
+    stretches,
+    tier_name,
+)
+from tortie.dataplane.linux.rules.policies import Outline
 from tortie.desired.policies import PolicyKey, TierRow
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import Chain, ChainKey, NftKey, NftValue
@@ -21,8 +29,18 @@ def tier(numbers: list[int]) -> TierRow:
     return TierRow(name="default", default_action="Deny", policies=keys)
 
 
-def chains(numbers: list[int]) -> dict[NftKey, NftValue]:
-    return of_tier(KIND, tier(numbers), SettingsRow(), lambda stretch: (False,) * len(stretch.policies))
+def chains(numbers: list[int], leader: str = "leader") -> dict[NftKey, NftValue]:
+    """The tier with all of its stretches, of one who leads them."""
+    row = tier(numbers)
+    walked = [(stretch, stretch_name(stretch, leader)) for stretch in stretches(KIND, row)]
+    found = of_tier(
+        KIND, row, tier_name(KIND, row, leader), [(name, False) for _, name in walked], SettingsRow()
+    )
+    for stretch, name in walked:
+        if stretch.is_chain:
+            outlines = [Outline(passes=False, reach=None)] * len(stretch.policies)
+            found |= of_stretch(stretch, name, outlines, SettingsRow())
+    return found
 
 
 @given(POLICIES)
@@ -43,11 +61,21 @@ def test_one_policy_more_is_at_most_two_other_stretches(numbers: list[int], data
     assert len(before - after) <= 1
 
 
-@given(POLICIES, POLICIES)
-def test_one_name_never_stands_for_two_chains(one: list[int], other: list[int]) -> None:
-    first, second = chains(one), chains(other)
-    for key in first.keys() & second.keys():
-        assert first[key] == second[key], key
+@given(POLICIES)
+def test_no_two_chains_of_a_tier_have_one_name(numbers: list[int]) -> None:
+    found = stretches(KIND, tier(numbers))
+    assert len({stretch_name(stretch, "leader") for stretch in found}) == len(found)
+
+
+@given(POLICIES.filter(lambda numbers: len(numbers) > 17), st.data())
+def test_one_policy_more_changes_what_stands_in_place(numbers: list[int], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(numbers)))
+    before, after = chains(numbers), chains([*numbers[:place], 1000, *numbers[place:]])
+    assert not before.keys() - after.keys()
+    changed = [key for key in before if before[key] != after[key]]
+    new = after.keys() - before.keys()
+    assert len(changed) <= 4, "one stretch a family, and the tier where there is one more"
+    assert len(new) <= 2
 
 
 @given(POLICIES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.frame import FrameManager
-from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.groups import Group, GroupManager, token
 from tortie.dataplane.linux.rules.elements import of_endpoint
 from tortie.dataplane.linux.rules.groups import WORKLOAD
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
@@ -17,6 +18,30 @@ from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
 from tortie.host.nft import NftKey, NftValue
+from tortie.net.addresses import Address, Prefix
+
+_KINDS = {
+    cuts: (WORKLOAD["egress"]._replace(cuts=cuts), WORKLOAD["ingress"]._replace(cuts=cuts))
+    for cuts in (False, True)
+}
+
+
+class _Groups(NamedTuple):
+    """Those that an endpoint is in."""
+
+    egress: Group
+    ingress: Group
+
+
+class _Elements(NamedTuple):
+    """All that an endpoint's elements depend on."""
+
+    interface: str
+    up: bool
+    addresses: tuple[Address, ...]
+    sources: tuple[Prefix, ...]
+    egress: str
+    ingress: str
 
 
 class DispatchManager:
@@ -27,7 +52,8 @@ class DispatchManager:
         self, tracker: DeltaTracker[NftKey, NftValue], frame: FrameManager, groups: GroupManager
     ) -> None:
         self._groups = groups
-        self._joined: dict[EndpointKey, tuple[str, str]] = {}
+        self._joined: dict[EndpointKey, _Groups] = {}
+        self._rendered: dict[EndpointKey, _Elements] = {}
         self._rows: dict[EndpointKey, EndpointRow] = {}
         self._dirty: dict[EndpointKey, None] = {}
         self._allow_sources = False
@@ -63,25 +89,45 @@ class DispatchManager:
                 )
 
     def settle(self) -> None:
+        for key in self._dirty:
+            self._join(key, self._rows.get(key))
+        for group in self._groups.elect():
+            # Those in it who did not change lead to it by its new name too.
+            self._dirty.update((key, None) for key in group.sharers if isinstance(key, EndpointKey))
         # Of two that name one interface, the one that holds an address by right has the last word.
         rows = [(key, self._rows.get(key)) for key in self._dirty]
         for key, row in sorted(rows, key=lambda item: item[1] is not None and item[1].up):
             self._settle(key, row)
         self._dirty.clear()
 
+    def _join(self, key: EndpointKey, row: EndpointRow | None) -> None:
+        left = self._joined.pop(key, None)
+        joined: _Groups | None = None
+        if row is not None:
+            member = _token(key)
+            egress, ingress = _KINDS[self._cuts(row)]
+            joined = self._joined[key] = _Groups(
+                self._groups.join("workload", egress, row.egress, key, member),
+                self._groups.join("workload", ingress, row.ingress, key, member),
+            )
+        if left is not None:
+            for before, now in zip(left, joined or (None, None), strict=True):
+                if before is not now:
+                    self._groups.leave(before, key)
+
     def _settle(self, key: EndpointKey, row: EndpointRow | None) -> None:
-        left = self._joined.pop(key, ())
         if row is None:
+            self._rendered.pop(key, None)
             self._claims.set(key, {})
-        else:
-            cuts = self._cuts(row)
-            egress = self._groups.join(WORKLOAD["egress"]._replace(cuts=cuts), row.egress)
-            ingress = self._groups.join(WORKLOAD["ingress"]._replace(cuts=cuts), row.ingress)
-            self._joined[key] = egress, ingress
-            wanted = of_endpoint(row, egress=egress, ingress=ingress, allow_sources=self._allow_sources)
-            self._claims.set(key, wanted)
-        for name in left:
-            self._groups.leave(name)
+            return
+        egress, ingress = (group.name for group in self._joined[key])
+        sources = row.allowed_sources if self._allow_sources else ()
+        elements = _Elements(row.interface, row.up, row.addresses, sources, egress, ingress)
+        if self._rendered.get(key) == elements:
+            return
+        self._rendered[key] = elements
+        wanted = of_endpoint(row, egress=egress, ingress=ingress, allow_sources=self._allow_sources)
+        self._claims.set(key, wanted)
 
     def _cuts(self, row: EndpointRow) -> bool:
         """Whether a new deny cuts connections of this one that run."""
@@ -111,7 +157,12 @@ class DispatchManager:
         groups = self._groups.broken(failed)
         if groups:
             for key, joined in self._joined.items():
-                for name in joined:
-                    if name in groups:
-                        found.setdefault(DesiredKey(ENDPOINTS.name, key), groups[name])
+                for group in joined:
+                    if group in groups:
+                        found.setdefault(DesiredKey(ENDPOINTS.name, key), groups[group])
         return found
+
+
+@lru_cache(4096)
+def _token(key: EndpointKey) -> str:
+    return token(key)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
+from tortie.dataplane.linux.managers.leaders import Sharers
 from tortie.dataplane.linux.managers.policies import PolicyManager
+from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.groups import (
     Kind,
     Stretch,
     group_name,
     of_group,
+    of_stretch,
     of_tier,
-    parts,
+    profile_parts,
+    stretch_name,
     stretches,
     tier_name,
 )
@@ -27,128 +31,198 @@ from tortie.errors import TortieError
 from tortie.host.nft import NftKey, NftValue
 
 
+@dataclass(eq=False)
+class Group:
+    """Those for whom the same holds in one direction. ``sort``: of what; these have nothing to do with each other's groups."""
+
+    sort: str
+    kind: Kind
+    applied: AppliedPolicies
+    sharers: Sharers[Hashable] = field(default_factory=Sharers[Hashable])
+    tiers: list[_Tier] = field(default_factory=list["_Tier"])
+
+    @property
+    def name(self) -> str:
+        """Of its chain; after `GroupManager.elect`."""
+        return group_name(self.kind, self.sharers.leader)
+
+
+@dataclass(eq=False)
+class _Tier:
+    kind: Kind
+    row: TierRow
+    sharers: Sharers[Group] = field(default_factory=Sharers[Group])
+    stretches: list[_Walk] = field(default_factory=list["_Walk"])
+
+    @property
+    def name(self) -> str:
+        return tier_name(self.kind, self.row, self.sharers.leader)
+
+
+@dataclass(eq=False)
+class _Walk:
+    """One stretch."""
+
+    stretch: Stretch
+    sharers: Sharers[_Tier] = field(default_factory=Sharers[_Tier])
+
+    @property
+    def name(self) -> str:
+        return stretch_name(self.stretch, self.sharers.leader)
+
+
+@dataclass
+class _Stirred:
+    """What shall be looked at anew, in the order in which it came. ``shared``: stretches that others share than before."""
+
+    groups: dict[Group, None] = field(default_factory=dict[Group, None])
+    tiers: dict[_Tier, None] = field(default_factory=dict[_Tier, None])
+    shared: dict[_Walk, None] = field(default_factory=dict[_Walk, None])
+    walks: dict[_Walk, None] = field(default_factory=dict[_Walk, None])
+
+
 class GroupManager:
-    """Endpoints `join` and `leave`; settles after them. A group's name is the chain's that a verdict map leads to."""
+    """Endpoints `join` and `leave`, then `elect` gives the groups their names. Settles after all of them did.
+
+    Groups share tiers, and tiers share stretches. Each is named after the least of those who share it (`Sharers`), so that a
+    change which they all undergo is made where they stand.
+    """
 
     def __init__(self, tracker: DeltaTracker[NftKey, NftValue], policies: PolicyManager) -> None:
         self._policies = policies
         self._settings = SettingsRow()
-        self._names: dict[tuple[int, Kind], str] = {}
-        self._groups: dict[str, tuple[Kind, AppliedPolicies]] = {}
-        self._tiers: dict[str, tuple[Kind, TierRow]] = {}
-        self._members: Counter[str] = Counter()
-        self._tiers_of: dict[Stretch, set[str]] = {}
-        self._stretches_of: dict[Part, set[Stretch]] = {}
-        self._passing: dict[Stretch, tuple[bool, ...]] = {}
-        self._dirty: dict[str, None] = {}
-        self._claims: Claims[str, NftKey, NftValue] = Claims("groups", tracker)
+        self._groups: dict[tuple[str, Kind, AppliedPolicies], Group] = {}
+        self._known: dict[tuple[str, Kind, int], Group] = {}
+        """Equal rows are one object, as a rule: then a group need not be found by all that is in it."""
+        self._tiers: dict[tuple[Kind, TierRow], _Tier] = {}
+        self._walks: dict[Stretch, _Walk] = {}
+        self._walks_of: dict[Part, set[_Walk]] = {}
+        self._stirred: dict[Group, None] = {}
+        self._dirty = _Stirred()
+        """What is to be rendered."""
+        self._claims: Claims[Group | _Tier | _Walk, NftKey, NftValue] = Claims("groups", tracker)
 
-    def join(self, kind: Kind, applied: AppliedPolicies) -> str:
-        """One endpoint more; the name of its group."""
-        name = self._name(kind, applied)
-        self._members[name] += 1
-        if self._members[name] > 1:
-            return name
-        self._groups[name] = (kind, applied)
-        self._names[id(applied), kind] = name
-        self._dirty[name] = None
-        for tier in applied.tiers:
-            self._join_tier(kind, tier)
-        for part in parts(kind, AppliedPolicies(profiles=applied.profiles)):
-            self._policies.use(part)
-        return name
+    # What endpoints ask
 
-    def _name(self, kind: Kind, applied: AppliedPolicies) -> str:
-        """Equal rows are one object, as a rule: then its name need not be made again from all that is in it."""
-        name = self._names.get((id(applied), kind))
-        if name is not None and self._groups[name][1] is applied:
-            return name
-        return group_name(kind, applied)
+    def join(self, sort: str, kind: Kind, applied: AppliedPolicies, member: Hashable, token: str) -> Group:
+        """One more for whom this holds; ``token`` is nobody else's of that kind."""
+        group = self._known.get((sort, kind, id(applied)))
+        if group is None or group.applied is not applied:
+            group = self._groups.get((sort, kind, applied))
+            if group is None:
+                group = Group(sort, kind, applied)
+                self._groups[sort, kind, applied] = group
+                self._known[sort, kind, id(applied)] = group
+        group.sharers.join(member, token)
+        self._stirred[group] = None
+        return group
 
-    def _join_tier(self, kind: Kind, tier: TierRow) -> None:
-        name = tier_name(kind, tier)
-        self._members[name] += 1
-        if self._members[name] > 1:
-            return
-        self._tiers[name] = (kind, tier)
-        self._dirty[name] = None
-        for stretch in stretches(kind, tier):
-            tiers = self._tiers_of.get(stretch)
-            if tiers is not None:
-                tiers.add(name)
-                continue
-            self._tiers_of[stretch] = {name}
-            for part in stretch.parts():
-                self._policies.use(part)
-                self._stretches_of.setdefault(part, set()).add(stretch)
+    def leave(self, group: Group, member: Hashable) -> None:
+        """One fewer."""
+        group.sharers.leave(member)
+        self._stirred[group] = None
 
-    def leave(self, name: str) -> None:
-        """One endpoint fewer."""
-        self._members[name] -= 1
-        if self._members[name]:
-            return
-        del self._members[name]
-        kind, applied = self._groups.pop(name)
-        self._names.pop((id(applied), kind), None)
-        self._dirty[name] = None
-        for tier in applied.tiers:
-            self._leave_tier(kind, tier)
-        for part in parts(kind, AppliedPolicies(profiles=applied.profiles)):
-            self._policies.leave(part)
+    def elect(self) -> list[Group]:
+        """The groups that have other names now; those that nobody is in any more are not among them."""
+        renamed = [group for group in self._stirred if group.sharers.elect() and group.sharers]
+        self._dirty.groups.update(self._stirred)
+        self._stirred = {}
+        return renamed
 
-    def _leave_tier(self, kind: Kind, tier: TierRow) -> None:
-        name = tier_name(kind, tier)
-        self._members[name] -= 1
-        if self._members[name]:
-            return
-        del self._members[name], self._tiers[name]
-        self._dirty[name] = None
-        for stretch in stretches(kind, tier):
-            self._tiers_of[stretch].discard(name)
-            if not self._tiers_of[stretch]:
-                del self._tiers_of[stretch]
-                self._passing.pop(stretch, None)
-                self._leave_stretch(stretch)
-
-    def _leave_stretch(self, stretch: Stretch) -> None:
-        for part in stretch.parts():
-            self._policies.leave(part)
-            self._stretches_of[part].discard(stretch)
-            if not self._stretches_of[part]:
-                del self._stretches_of[part]
-
-    def _tiers_with(self, part: Part) -> set[str]:
-        return {
-            name for stretch in self._stretches_of.get(part, ()) for name in self._tiers_of.get(stretch, ())
-        }
-
-    def _may_pass(self, stretch: Stretch) -> tuple[bool, ...]:
-        found = self._passing.get(stretch)
-        if found is None:
-            found = self._passing[stretch] = tuple(self._policies.may_pass(part) for part in stretch.parts())
-        return found
-
-    def broken(self, failed: Mapping[Any, TortieError]) -> dict[str, TortieError]:
+    def broken(self, failed: Mapping[Any, TortieError]) -> dict[Group, TortieError]:
         """The groups of which anything on the way is not in the kernel."""
-        found: dict[str, TortieError] = {}
+        wrong: dict[Group | _Tier | _Walk, TortieError] = {}
         for key, error in failed.items():
-            for name in self._claims.owners_of(key):
-                found.setdefault(name, error)
+            for owner in self._claims.owners_of(key):
+                wrong.setdefault(owner, error)
         by_part = self._policies.broken(failed)
         for part, error in by_part.items():
-            for name in self._tiers_with(part):
-                found.setdefault(name, error)
-        if not found and not by_part:
+            for walk in self._walks_of.get(part, ()):
+                wrong.setdefault(walk, error)
+        if not wrong and not by_part:
             return {}
-        for name, (kind, applied) in self._groups.items():
-            on_the_way = [found.get(tier_name(kind, tier)) for tier in applied.tiers]
-            on_the_way += [
-                by_part.get(part) for part in parts(kind, AppliedPolicies(profiles=applied.profiles))
-            ]
+        found: dict[Group, TortieError] = {}
+        for group in self._groups.values():
+            on_the_way = [wrong.get(group)]
+            for tier in group.tiers:
+                on_the_way += [wrong.get(tier), *(wrong.get(walk) for walk in tier.stretches)]
+            on_the_way += [by_part.get(part) for part in profile_parts(group.kind, group.applied)]
             first = next((each for each in on_the_way if each is not None), None)
             if first is not None:
-                found.setdefault(name, first)
+                found[group] = first
         return found
+
+    # Who shares what
+
+    def _share_tiers(self, group: Group) -> None:
+        if not group.sharers:
+            self._forget(group)
+            return
+        if not group.tiers:
+            for row in group.applied.tiers:
+                # The same whether the group cuts or not.
+                of = (group.kind._replace(cuts=False), row)
+                tier = self._tiers.get(of)
+                if tier is None:
+                    tier = self._tiers[of] = _Tier(*of)
+                group.tiers.append(tier)
+        if not self._claims.wanted_by(group):
+            for part in profile_parts(group.kind, group.applied):
+                self._policies.use(part)
+        for tier in group.tiers:
+            tier.sharers.join(group, group.sharers.leader)
+            self._dirty.tiers[tier] = None
+
+    def _forget(self, group: Group) -> None:
+        for tier in group.tiers:
+            tier.sharers.leave(group)
+            self._dirty.tiers[tier] = None
+        group.tiers = []
+        if self._claims.wanted_by(group):
+            for part in profile_parts(group.kind, group.applied):
+                self._policies.leave(part)
+        self._groups.pop((group.sort, group.kind, group.applied), None)
+        self._known.pop((group.sort, group.kind, id(group.applied)), None)
+
+    def _share_walks(self, tier: _Tier) -> None:
+        renamed = tier.sharers.elect()
+        if not tier.sharers:
+            for walk in tier.stretches:
+                walk.sharers.leave(tier)
+                self._dirty.shared[walk] = None
+            tier.stretches = []
+            self._tiers.pop((tier.kind, tier.row), None)
+            return
+        if renamed:
+            self._dirty.groups.update(dict.fromkeys(tier.sharers))
+        if not tier.stretches:
+            for stretch in stretches(tier.kind, tier.row):
+                tier.stretches.append(self._walks.get(stretch) or self._begin(stretch))
+        elif not renamed:
+            return
+        for walk in tier.stretches:
+            walk.sharers.join(tier, tier.sharers.leader)
+            self._dirty.shared[walk] = None
+
+    def _begin(self, stretch: Stretch) -> _Walk:
+        walk = self._walks[stretch] = _Walk(stretch)
+        for part in stretch.parts():
+            self._policies.use(part)
+            self._walks_of.setdefault(part, set()).add(walk)
+        return walk
+
+    def _elect_walk(self, walk: _Walk) -> None:
+        if walk.sharers:
+            if walk.stretch.is_chain and walk.sharers.elect():
+                self._dirty.walks[walk] = None
+                self._dirty.tiers.update(dict.fromkeys(walk.sharers))
+        elif self._walks.pop(walk.stretch, None) is not None:
+            self._dirty.walks[walk] = None
+            for part in walk.stretch.parts():
+                self._policies.leave(part)
+                self._walks_of[part].discard(walk)
+                if not self._walks_of[part]:
+                    del self._walks_of[part]
 
     # Manager
 
@@ -156,24 +230,55 @@ class GroupManager:
         if delta.table == SETTINGS:
             settings: SettingsRow = delta.put.get(NODE) or SettingsRow()
             if settings != self._settings:
-                self._dirty.update(dict.fromkeys((*self._groups, *self._tiers)))
+                self._dirty.groups.update(dict.fromkeys(self._groups.values()))
+                self._dirty.tiers.update(dict.fromkeys(self._tiers.values()))
+                self._dirty.walks.update(dict.fromkeys(self._walks.values()))
             self._settings = settings
 
     def settle(self) -> None:
+        dirty = self._dirty
+        for group in list(dirty.groups):
+            self._share_tiers(group)
+        for tier in list(dirty.tiers):
+            self._share_walks(tier)
+        for walk in dirty.shared:
+            self._elect_walk(walk)
         for part in self._policies.take_turned():
-            for stretch in self._stretches_of.get(part, ()):
-                self._passing.pop(stretch, None)
-            self._dirty.update(dict.fromkeys(self._tiers_with(part)))
-        for name in self._dirty:
-            if name in self._groups:
-                self._claims.set(name, of_group(*self._groups[name], self._settings))
-            elif name in self._tiers:
-                self._claims.set(name, of_tier(*self._tiers[name], self._settings, self._may_pass))
+            for walk in self._walks_of.get(part, ()):
+                dirty.walks[walk] = None
+                dirty.tiers.update(dict.fromkeys(walk.sharers))
+        self._render(dirty)
+        self._dirty = _Stirred()
+
+    def _render(self, dirty: _Stirred) -> None:
+        for group in dirty.groups:
+            tiers = [tier.name for tier in group.tiers]
+            leader = group.sharers.leader
+            self._claims.set(
+                group,
+                of_group(group.kind, group.applied, leader, tiers, self._settings) if group.sharers else {},
+            )
+        for tier in dirty.tiers:
+            walked = [(walk.name, self._may_pass(walk.stretch)) for walk in tier.stretches]
+            self._claims.set(
+                tier, of_tier(tier.kind, tier.row, tier.name, walked, self._settings) if tier.sharers else {}
+            )
+        for walk in dirty.walks:
+            if walk.stretch.is_chain and walk.sharers:
+                outlines = [self._policies.outline(part) for part in walk.stretch.parts()]
+                self._claims.set(walk, of_stretch(walk.stretch, walk.name, outlines, self._settings))
             else:
-                self._claims.set(name, {})
-        self._dirty.clear()
+                self._claims.set(walk, {})
+
+    def _may_pass(self, stretch: Stretch) -> bool:
+        return any(self._policies.outline(part).passes for part in stretch.parts())
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
         """Its own rows are none: endpoints ask `broken`."""
         del failed
         return {}
+
+
+def token(of: Hashable) -> str:
+    """What a member has in elections, and a group is named by: as long as a group's place in the maps."""
+    return names.group_digest(of)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
-from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.groups import Group, GroupManager, token
 from tortie.dataplane.linux.rules.host import HostPlace, applied, map_name, of_place, places_of
 from tortie.desired.host_endpoints import ALL_INTERFACES, HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
@@ -15,6 +15,14 @@ from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
 from tortie.host.nft import FAMILIES, ElementKey, NftKey, NftValue, Verdict, interface_key
 from tortie.net.addresses import Address
+
+
+class _Member(NamedTuple):
+    """An interface at one place, and the HostEndpoint that guards it."""
+
+    place: str
+    interface: str
+    name: str
 
 
 class HostEndpointManager:
@@ -25,7 +33,8 @@ class HostEndpointManager:
         self._settings = SettingsRow()
         self._addresses: Mapping[str, frozenset[Address]] = {}
         self._groups = groups
-        self._joined: dict[str, list[str]] = {}
+        self._joined: dict[_Member, Group] = {}
+        self._claimed: set[str] = set()
         self._dirty = False
         self._claims: Claims[str, NftKey, NftValue] = Claims(HOST_ENDPOINTS.name, tracker)
         self._frame: Claims[str, NftKey, NftValue] = Claims("host-places", tracker)
@@ -57,7 +66,6 @@ class HostEndpointManager:
         if not self._dirty:
             return
         self._dirty = False
-        left, self._joined = self._joined, {}
         meant = self._meant()
         everywhere = next(
             (name for name, row in sorted(self._rows.items()) if row.interface == ALL_INTERFACES), None
@@ -67,26 +75,34 @@ class HostEndpointManager:
             if place not in places:
                 self._frame.set(place.chain, {})
         self._places = places
+        self._join(meant if everywhere is None else {**meant, ALL_INTERFACES: everywhere})
         wanted: dict[str, dict[NftKey, NftValue]] = {name: {} for name in self._rows}
         for place in places:
-            elsewhere = None if everywhere is None else self._join(everywhere, place)
-            self._frame.set(place.chain, of_place(place, self._settings, elsewhere))
+            elsewhere = self._joined.get(_Member(place.chain, ALL_INTERFACES, everywhere or ""))
+            self._frame.set(
+                place.chain, of_place(place, self._settings, None if elsewhere is None else elsewhere.name)
+            )
             for interface, name in meant.items():
-                verdict = Verdict("goto", self._join(name, place))
+                verdict = Verdict("goto", self._joined[_Member(place.chain, interface, name)].name)
                 for family in FAMILIES:
                     wanted[name][ElementKey(family, map_name(place), interface_key(interface))] = verdict
-        for name in left.keys() - wanted.keys():
+        for name in self._claimed - wanted.keys():
             self._claims.set(name, {})
         for name, elements in wanted.items():
             self._claims.set(name, elements)
-        for groups in left.values():
-            for group in groups:
-                self._groups.leave(group)
+        self._claimed = set(wanted)
 
-    def _join(self, name: str, place: HostPlace) -> str:
-        group = self._groups.join(place.kind, applied(self._rows[name], place))
-        self._joined.setdefault(name, []).append(group)
-        return group
+    def _join(self, meant: Mapping[str, str]) -> None:
+        """Each interface is a member of the groups of the HostEndpoint that guards it, at every place."""
+        left, self._joined = self._joined, {}
+        for place in self._places:
+            for interface, name in meant.items():
+                member, row = _Member(place.chain, interface, name), applied(self._rows[name], place)
+                self._joined[member] = self._groups.join("host", place.kind, row, member, token(member))
+        for member, group in left.items():
+            if self._joined.get(member) is not group:
+                self._groups.leave(group, member)
+        self._groups.elect()
 
     def _meant(self) -> dict[str, str]:
         """Interface to the HostEndpoint that guards it."""
@@ -113,8 +129,7 @@ class HostEndpointManager:
             return {DesiredKey(HOST_ENDPOINTS.name, name): frame for name in self._rows}
         found = self._claims.blame(failed)
         groups = self._groups.broken(failed)
-        for name, joined in self._joined.items():
-            for group in joined:
-                if group in groups:
-                    found.setdefault(DesiredKey(HOST_ENDPOINTS.name, name), groups[group])
+        for member, group in self._joined.items():
+            if group in groups:
+                found.setdefault(DesiredKey(HOST_ENDPOINTS.name, member.name), groups[group])
         return found

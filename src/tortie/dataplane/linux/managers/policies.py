@@ -9,7 +9,7 @@ from typing import Any
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
-from tortie.dataplane.linux.rules.policies import Part, Rendered, of_part, passes
+from tortie.dataplane.linux.rules.policies import Outline, Part, Rendered, of_part, outline
 from tortie.dataplane.linux.rules.rule_match import refers_to
 from tortie.desired.policies import POLICIES, PROFILES, PolicyKey, PolicyRow, ProfileRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
@@ -31,6 +31,7 @@ class PolicyManager:
         self._sets_of: dict[Part, frozenset[str]] = {}
         self._users_of_set: dict[str, set[Part]] = {}
         self._dirty: dict[Part, None] = {}
+        self._outlines: dict[Part, Outline] = {}
         self._turned: set[Part] = set()
         self._claims: Claims[Part, NftKey, NftValue] = Claims(POLICIES.name, tracker)
 
@@ -49,14 +50,18 @@ class PolicyManager:
             self._parts_of[part.subject].discard(part)
             if not self._parts_of[part.subject]:
                 del self._parts_of[part.subject]
+            self._outlines.pop(part, None)
             self._dirty[part] = None
 
-    def may_pass(self, part: Part) -> bool:
-        """Whether its chain may say Pass."""
-        return passes(part, self._rows.get(part.subject))
+    def outline(self, part: Part) -> Outline:
+        """What whoever jumps to its chain must know of it."""
+        found = self._outlines.get(part)
+        if found is None:
+            found = self._outlines[part] = outline(part, self._rows.get(part.subject))
+        return found
 
     def take_turned(self) -> set[Part]:
-        """Parts of which `may_pass` has changed since the last call."""
+        """Parts of which the outline has changed since the last call."""
         turned, self._turned = self._turned, set()
         return turned
 
@@ -97,13 +102,13 @@ class PolicyManager:
     def on_delta(self, delta: Delta[Any, Any]) -> None:
         if delta.table in (POLICIES, PROFILES):
             changed = [key for key, row in delta.put.items() if self._rows.get(key) != row]
-            before = {part: self.may_pass(part) for part in self._parts(changed, delta.gone)}
+            before = {part: self._outlines.pop(part, None) for part in self._parts(changed, delta.gone)}
             for subject in delta.gone:
                 self._rows.pop(subject, None)
             self._rows.update(delta.put)
-            for part, passed in before.items():
+            for part, known in before.items():
                 self._dirty[part] = None
-                if self.may_pass(part) != passed:
+                if self.outline(part) != known:
                     self._turned.add(part)
         elif delta.table == SETTINGS:
             settings: SettingsRow = delta.put.get(NODE) or SettingsRow()

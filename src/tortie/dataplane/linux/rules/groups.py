@@ -1,17 +1,18 @@
 """What endpoints that are treated alike share: a chain that walks their tiers, then their profiles.
 
 A tier is a chain too, shared by every group that has the same policies in it. At its end stands its default action; a packet
-that is passed on returns to the group. Names come from the content, so that a change is another chain in the same batch.
+that is passed on returns to the group. Chains are named after who walks them (`managers.leaders`), not after what is in them: a
+policy for everybody changes them in place.
 
 A long tier is walked in stretches of some eight policies, each a chain of its own, shared by every tier in which the same
-policies follow each other. Where one ends is decided by its last policy alone: one policy more or less is another stretch, and
-the others of the tier stay. So a policy for everybody costs little where a hundred groups walk fifty others each.
+policies follow each other. Where one ends is decided by its last policy alone: one policy more or less changes one, and the
+others of the tier stay. A stretch begins with what leads past all of it (`rules.reach`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -19,7 +20,8 @@ from typing import Literal, NamedTuple
 from tortie.dataplane.linux.rules import marks, names
 from tortie.dataplane.linux.rules import matches as m
 from tortie.dataplane.linux.rules.elements import group_key
-from tortie.dataplane.linux.rules.policies import Part, Place, deny
+from tortie.dataplane.linux.rules.policies import Outline, Part, Place, deny
+from tortie.dataplane.linux.rules.reach import of_several, past
 from tortie.desired.policies import AppliedPolicies, Direction, PolicyKey, TierRow
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
@@ -88,70 +90,67 @@ _CUT = "in the midst of a connection that was cut"
 _SHORT, _STRETCH = 16, 8
 """A tier of more policies than the first is walked in stretches, of as many as the second on average."""
 _KEPT, _TIERS_KEPT = 20_000, 2_000
-"""Rules and stretches that are remembered: most of them come again with the next change."""
+"""Rules and tiers' stretches that are remembered: most of them come again with the next change."""
 
 
 class Stretch(NamedTuple):
-    """Policies that follow each other in a tier."""
+    """Policies that follow each other in a tier. ``until``: the last one, where that is why it ends there, else the tier."""
 
     prefix: str
     direction: Direction
     place: Place
     policies: tuple[PolicyKey, ...]
+    until: str
+
+    @property
+    def is_chain(self) -> bool:
+        """A single policy's own chain needs none around it."""
+        return len(self.policies) > 1
 
     def parts(self) -> Iterator[Part]:
         for policy in self.policies:
             yield Part(policy, self.direction, self.place)
 
 
-Passes = Callable[[Stretch], tuple[bool, ...]]
-"""Of each of its policies, whether it may say Pass."""
+def group_name(kind: Kind, leader: str) -> str:
+    """The chain's name."""
+    return f"{kind.prefix}/group/{leader}"
 
 
-def group_name(kind: Kind, applied: AppliedPolicies) -> str:
-    """The chain's name. It says what is in the tiers too, since theirs do."""
-    tiers = tuple(tier_name(kind, tier) for tier in applied.tiers)
-    return f"{kind.prefix}/group/{names.group_digest((kind, tiers, applied.profiles))}"
+def tier_name(kind: Kind, tier: TierRow, leader: str) -> str:
+    """The chain's name: whoever leads it has one tier of that name."""
+    return names.bounded(f"{kind.prefix}/tier/{tier.name}/{leader}")
 
 
-@lru_cache(_TIERS_KEPT)
-def tier_name(kind: Kind, tier: TierRow) -> str:
-    """The chain's name: the same whether the group cuts or not."""
-    walked = tuple(_stretch_name(stretch) for stretch in stretches(kind, tier))
-    content = names.digest((kind.tier_ends, tier.default_action, walked))
-    return names.bounded(f"{kind.prefix}/tier/{tier.name}/{content}")
+def stretch_name(stretch: Stretch, leader: str) -> str:
+    """The chain's name: the leader's tier has one stretch that ends there."""
+    if not stretch.is_chain:
+        return Part(stretch.policies[0], stretch.direction, stretch.place).chain
+    return names.bounded(f"{stretch.prefix}/stretch/{leader}/{stretch.until}")
 
 
-def parts(kind: Kind, applied: AppliedPolicies) -> Iterator[Part]:
-    """Every chain of a policy or a profile that it leads to."""
-    for tier in applied.tiers:
-        yield from tier_parts(kind, tier)
-    if kind.end == "deny":
-        for profile in applied.profiles:
-            yield Part(profile, kind.direction, kind.place)
+def profile_parts(kind: Kind, applied: AppliedPolicies) -> list[Part]:
+    """The chains of profiles that it leads to."""
+    if kind.end != "deny":
+        return []
+    return [Part(profile, kind.direction, kind.place) for profile in applied.profiles]
 
 
-def tier_parts(kind: Kind, tier: TierRow) -> Iterator[Part]:
-    for policy in tier.policies:
-        yield Part(policy, kind.direction, kind.place)
-
-
-def of_group(kind: Kind, applied: AppliedPolicies, settings: SettingsRow) -> dict[NftKey, NftValue]:
-    """The group's chain, what leads to it, and the end that it goes to."""
+def of_group(
+    kind: Kind, applied: AppliedPolicies, leader: str, tiers: Sequence[str], settings: SettingsRow
+) -> dict[NftKey, NftValue]:
+    """The group's chain, what leads to it, and the end that it goes to. ``tiers``: the names of its tiers' chains."""
     found: dict[NftKey, NftValue] = {}
     rules: list[Rule] = (
         [m.rule(*_IN_THE_MIDST, Counter(), Reject("tcp-reset"), comment=_CUT)] if kind.cuts else []
     )
-    rules += (m.rule(Verdict("jump", tier_name(kind, tier))) for tier in applied.tiers)
+    rules += (_jump(tier) for tier in tiers)
+    rules += (_jump(part.chain) for part in profile_parts(kind, applied))
     if kind.end == "deny":
-        rules += (
-            m.rule(Verdict("jump", Part(profile, kind.direction, kind.place).chain))
-            for profile in applied.profiles
-        )
         end = no_profile(kind.direction)
-        rules.append(m.rule(Verdict("goto", end)))
+        rules.append(_go(end))
         found |= _end(end, settings)
-    name, whole = group_name(kind, applied), Chain.of(*rules)
+    name, whole = group_name(kind, leader), Chain.of(*rules)
     for family in FAMILIES:
         found[ChainKey(family, name)] = whole
         if kind.end == "deny":
@@ -160,71 +159,76 @@ def of_group(kind: Kind, applied: AppliedPolicies, settings: SettingsRow) -> dic
     return found
 
 
-def of_tier(kind: Kind, tier: TierRow, settings: SettingsRow, may_pass: Passes) -> dict[NftKey, NftValue]:
-    """One tier's chain, its stretches, and the end that it goes to."""
+def of_tier(
+    kind: Kind, tier: TierRow, name: str, walked: Sequence[tuple[str, bool]], settings: SettingsRow
+) -> dict[NftKey, NftValue]:
+    """One tier's chain and the end that it goes to. ``walked``: the chain of each stretch, and whether it may say Pass."""
     found: dict[NftKey, NftValue] = {}
     bit = marks.passed(settings)
     rules: list[Rule] = []
-    for stretch in stretches(kind, tier):
-        passing = may_pass(stretch)
-        name, chain = _of_stretch(stretch, passing, bit)
-        rules.append(_jump(name))
-        if True in passing:
+    for stretch, passes in walked:
+        rules.append(_jump(stretch))
+        if passes:
             rules.append(m.rule(marks.has(bit), marks.clear(bit), RETURN, comment="Pass: the next tier"))
-        if chain is not None:
-            found.update((ChainKey(family, name), chain) for family in FAMILIES)
     if tier.default_action == "Deny" and kind.tier_ends:
         end = tier_end(kind.direction, tier.name)
-        rules.append(m.rule(Verdict("goto", end)))
+        rules.append(_go(end))
         found |= _end(end, settings)
     whole = Chain.of(*rules)
     for family in FAMILIES:
-        found[ChainKey(family, tier_name(kind, tier))] = whole
+        found[ChainKey(family, name)] = whole
     return found
+
+
+def of_stretch(
+    stretch: Stretch, name: str, outlines: Sequence[Outline], settings: SettingsRow
+) -> dict[NftKey, NftValue]:
+    """The chain that walks these; ``outlines``: of each of its policies."""
+    bit = marks.passed(settings)
+    rules = list(past(of_several([outline.reach for outline in outlines])))
+    for part, outline in zip(stretch.parts(), outlines, strict=True):
+        rules.append(_jump(part.chain))
+        if outline.passes:
+            rules.append(m.rule(marks.has(bit), RETURN, comment="Pass: the next tier"))
+    whole = Chain.of(*rules)
+    return {ChainKey(family, name): whole for family in FAMILIES}
 
 
 @lru_cache(_TIERS_KEPT)
 def stretches(kind: Kind, tier: TierRow) -> tuple[Stretch, ...]:
     """The policies of a tier in pieces: equal ones where other tiers have the same. Those of a short tier one by one."""
     policies = tier.policies
+    short = len(policies) <= _SHORT
     ends = [
         place
         for place, policy in enumerate(policies, 1)
-        if len(policies) <= _SHORT
-        or place == len(policies)
-        or not zlib.crc32("/".join(policy).encode()) % _STRETCH
+        if short or place == len(policies) or _ends_one(policy)
     ]
     return tuple(
-        Stretch(kind.prefix, kind.direction, kind.place, policies[begin:end])
+        Stretch(
+            kind.prefix,
+            kind.direction,
+            kind.place,
+            policies[begin:end],
+            "/".join(policies[end - 1]) if _ends_one(policies[end - 1]) else tier.name,
+        )
         for begin, end in pairwise((0, *ends))
     )
 
 
 @lru_cache(_KEPT)
-def _of_stretch(stretch: Stretch, passing: tuple[bool, ...], bit: int) -> tuple[str, Chain | None]:
-    """The chain that walks these; a single policy's own needs none around it."""
-    parts = list(stretch.parts())
-    name = _stretch_name(stretch)
-    if len(parts) == 1:
-        return name, None
-    rules: list[Rule] = []
-    for part, passes in zip(parts, passing, strict=True):
-        rules.append(_jump(part.chain))
-        if passes:
-            rules.append(m.rule(marks.has(bit), RETURN, comment="Pass: the next tier"))
-    return name, Chain.of(*rules)
-
-
-@lru_cache(_KEPT)
-def _stretch_name(stretch: Stretch) -> str:
-    if len(stretch.policies) == 1:
-        return Part(stretch.policies[0], stretch.direction, stretch.place).chain
-    return f"{stretch.prefix}/stretch/{names.digest(stretch.policies)}"
+def _ends_one(policy: PolicyKey) -> bool:
+    return not zlib.crc32("/".join(policy).encode()) % _STRETCH
 
 
 @lru_cache(_KEPT)
 def _jump(chain: str) -> Rule:
     return m.rule(Verdict("jump", chain))
+
+
+@lru_cache(_KEPT)
+def _go(chain: str) -> Rule:
+    return m.rule(Verdict("goto", chain))
 
 
 def tier_end(direction: Direction, tier: str) -> str:

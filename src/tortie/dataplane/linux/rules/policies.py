@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from tortie.dataplane.linux.rules import marks, names
 from tortie.dataplane.linux.rules import matches as m
+from tortie.dataplane.linux.rules.reach import Reach, of_rules
 from tortie.dataplane.linux.rules.rule_match import Matches, SetName, of_rule
 from tortie.desired.policies import Direction, PolicyKey, PolicyRow, ProfileRow, RuleRow
 from tortie.desired.settings import SettingsRow
@@ -59,6 +60,14 @@ class Part(NamedTuple):
             return names.bounded(f"{where}/Profile/{self.subject}")
         kind, namespace, name = self.subject
         return names.bounded(f"{where}/{kind}/{namespace}/{name}" if namespace else f"{where}/{kind}/{name}")
+
+
+class Outline(NamedTuple):
+    """What those who jump to a part's chain must know of it: whether it may set the mark that says Pass, and which packets it
+    could say anything about."""
+
+    passes: bool
+    reach: Reach | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +120,13 @@ def counter_names(part: Part, rules: Sequence[RuleRow]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def passes(part: Part, row: PolicyRow | ProfileRow | None) -> bool:
-    """Whether its chain may set the mark that says Pass."""
-    return (
-        isinstance(row, PolicyRow)
-        and not row.staged
-        and any(rule.action == "Pass" for rule in row.rules(part.direction))
-    )
+def outline(part: Part, row: PolicyRow | ProfileRow | None) -> Outline:
+    """Of a policy that is not known, which drops everything, too."""
+    if not isinstance(row, PolicyRow):
+        return Outline(passes=False, reach=None)
+    rules = row.rules(part.direction)
+    passes = not row.staged and any(rule.action == "Pass" for rule in rules)
+    return Outline(passes, of_rules(rules))
 
 
 def _add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Final, Literal
 
 from tortie.dataplane.linux.rules import matches as m
@@ -34,6 +34,9 @@ from tortie.net.addresses import BITS, Prefix
 SetName = Callable[[Family, str], str]
 """The kernel's name of an IP set, by its id, as it is now."""
 
+_Test = tuple[Expression, ...]
+"""One of several that must hold, in any order."""
+
 _FEW: Final = 3
 """So many ranges are asked one by one; a set of their own would cost the kernel more than they do."""
 _ICMP: Final[dict[Family, int]] = {"ip": 1, "ip6": 58}
@@ -52,21 +55,27 @@ class Matches:
 
 
 def of_rule(family: Family, rule: RuleRow, set_name: SetName) -> Matches:
-    """The rule's criteria in one family."""
+    """The rule's criteria in one family. Sets are asked last: they cost the kernel most, and most packets fail before."""
     if rule.ip_version is not None and rule.ip_version != VERSION_OF[family]:
         return Matches()
     sets: dict[NftKey, NftValue] = {}
-    common: list[Expression] = list(_protocol(family, rule))
-    sides: list[list[tuple[Expression, ...]]] = []
+    protocol = tuple(_protocol(family, rule))
+    tests: list[_Test] = []
+    sides: list[list[_Test]] = []
     for side, entity in (("source", rule.source), ("destination", rule.destination)):
         end: Literal["source", "destination"] = "source" if side == "source" else "destination"
         addresses = _addresses(family, end, entity, set_name, sets)
         if addresses is None:
             return Matches()
-        common += addresses
-        common += _forbidden_ports(family, end, entity, set_name, sets)
+        tests += addresses
+        tests += _forbidden_ports(family, end, entity, set_name, sets)
         sides.append(_ports(family, end, entity, set_name, sets))
-    return Matches(tuple((*common, *one, *other) for one, other in product(*sides)), sets)
+    alternatives = (sorted([*ports, *tests], key=_asks_a_set) for ports in product(*sides))
+    return Matches(tuple((*protocol, *chain.from_iterable(each)) for each in alternatives), sets)
+
+
+def _asks_a_set(test: _Test) -> bool:
+    return bool(test) and isinstance(test[-1], Lookup)
 
 
 def refers_to(rule: RuleRow) -> frozenset[str]:
@@ -108,22 +117,20 @@ def _icmp(match: ICMPMatch, operator: Literal["eq", "neq"]) -> Sequence[Expressi
 
 def _addresses(
     family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
-) -> list[Expression] | None:
+) -> list[_Test] | None:
     """None when no address can match."""
     load = m.source(family) if end == "source" else m.destination(family)
-    found: list[Expression] = []
+    found: list[_Test] = []
     if entity.nets is not None:
         nets = _intervals(family, entity.nets)
         if not nets:
             return None
-        found += _within(family, load, nets, sets, inverted=False)
+        found.append(_within(family, load, nets, sets, inverted=False))
     not_nets = _intervals(family, entity.not_nets)
-    for some in [not_nets] if len(not_nets) > _FEW else [[one] for one in not_nets]:
-        found += _within(family, load, some, sets, inverted=True)
-    for ipset in entity.sets:
-        found += [load, Lookup(set_name(family, ipset))]
-    for ipset in entity.not_sets:
-        found += [load, Lookup(set_name(family, ipset), inverted=True)]
+    apart = [not_nets] if len(not_nets) > _FEW else [[one] for one in not_nets]
+    found += (_within(family, load, some, sets, inverted=True) for some in apart)
+    found += ((load, Lookup(set_name(family, ipset))) for ipset in entity.sets)
+    found += ((load, Lookup(set_name(family, ipset), inverted=True)) for ipset in entity.not_sets)
     return found
 
 
@@ -138,7 +145,7 @@ def _within(
     sets: dict[NftKey, NftValue],
     *,
     inverted: bool,
-) -> Sequence[Expression]:
+) -> _Test:
     version = VERSION_OF[family]
     bounds = [(packed(version, low), packed(version, high)) for low, high in nets]
     if len(nets) > 1:
@@ -173,9 +180,9 @@ def _own_set(
 
 def _ports(
     family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
-) -> list[tuple[Expression, ...]]:
+) -> list[_Test]:
     """Alternatives; one that asks nothing where the entity has no ports."""
-    found: list[tuple[Expression, ...]] = []
+    found: list[_Test] = []
     ranges = _joined(entity.ports)
     if len(ranges) > _FEW:
         found.append(_port_in(family, end, ranges, sets, inverted=False))
@@ -187,16 +194,15 @@ def _ports(
 
 def _forbidden_ports(
     family: Family, end: str, entity: EntityMatch, set_name: SetName, sets: dict[NftKey, NftValue]
-) -> list[Expression]:
-    found: list[Expression] = []
+) -> list[_Test]:
+    found: list[_Test] = []
     ranges = _joined(entity.not_ports)
     if len(ranges) > _FEW:
-        found += _port_in(family, end, ranges, sets, inverted=True)
+        found.append(_port_in(family, end, ranges, sets, inverted=True))
     else:
-        for one in ranges:
-            found += _port_in(family, end, [one], sets, inverted=True)
+        found += (_port_in(family, end, [one], sets, inverted=True) for one in ranges)
     for ipset in entity.not_named_ports:
-        found += _named(family, end, set_name(family, ipset), inverted=True)
+        found.append(_named(family, end, set_name(family, ipset), inverted=True))
     return found
 
 
@@ -206,7 +212,7 @@ def _joined(ports: Sequence[PortRange]) -> list[tuple[int, int]]:
 
 def _port_in(
     family: Family, end: str, ranges: list[tuple[int, int]], sets: dict[NftKey, NftValue], *, inverted: bool
-) -> tuple[Expression, ...]:
+) -> _Test:
     load = Payload("transport", _PORT_OFFSET[end], 2)
     bounds = [(first.to_bytes(2, "big"), last.to_bytes(2, "big")) for first, last in ranges]
     if len(bounds) > 1:
@@ -217,7 +223,7 @@ def _port_in(
     return load, InRange(low, high, inverted=inverted)
 
 
-def _named(family: Family, end: str, name: str, *, inverted: bool) -> tuple[Expression, ...]:
+def _named(family: Family, end: str, name: str, *, inverted: bool) -> _Test:
     """Address, protocol and port together are (not) in a set of ports."""
     return (
         m.source(family) if end == "source" else m.destination(family),

@@ -1,0 +1,136 @@
+"""Groups, tiers and stretches are named by who shares them: whatever came before, a new agent finds what it wants."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tortie.dataplane.delta_tracker import DeltaTracker
+from tortie.dataplane.linux.managers.dispatch import DispatchManager
+from tortie.dataplane.linux.managers.frame import FrameManager
+from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.ipsets import IPSetManager
+from tortie.dataplane.linux.managers.policies import PolicyManager
+from tortie.dataplane.linux.rules import names
+from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
+from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey, PolicyRow, RuleRow, TierRow
+from tortie.desired.table import Delta
+from tortie.host.nft import ChainKey, ElementKey, NftKey, NftValue
+from tortie.net.addresses import Address
+
+World = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
+"""Endpoint to the policies of its two tiers."""
+
+
+class Rig:
+    """The managers that take part, over one tracker."""
+
+    def __init__(self) -> None:
+        self.tracker: DeltaTracker[NftKey, NftValue] = DeltaTracker()
+        ipsets = IPSetManager(self.tracker)
+        policies = PolicyManager(self.tracker, ipsets)
+        groups = GroupManager(self.tracker, policies)
+        dispatch = DispatchManager(self.tracker, FrameManager(self.tracker), groups)
+        self.managers = (dispatch, groups, policies)
+        self.known: World = {}
+
+    def want(self, world: World, rules: dict[int, RuleRow]) -> None:
+        gone = frozenset(endpoint(number) for number in self.known if number not in world)
+        rows = {endpoint(number): row(number, *tiers) for number, tiers in world.items()}
+        policies = {
+            policy(number): PolicyRow(tier="one", ingress=(rule,), egress=())
+            for number, rule in rules.items()
+        }
+        for manager in self.managers:
+            manager.on_delta(Delta(POLICIES, policies))
+            manager.on_delta(Delta(ENDPOINTS, rows, gone))
+        for manager in self.managers:
+            manager.settle()
+        self.known = world
+
+
+def endpoint(number: int) -> EndpointKey:
+    return EndpointKey("default", f"e{number}")
+
+
+def policy(number: int) -> PolicyKey:
+    return PolicyKey("GlobalNetworkPolicy", "", f"p{number}")
+
+
+def row(number: int, first: tuple[int, ...], second: tuple[int, ...]) -> EndpointRow:
+    tiers = tuple(
+        TierRow(name=name, default_action="Deny", policies=tuple(policy(each) for each in policies))
+        for name, policies in (("one", first), ("two", second))
+        if policies
+    )
+    return EndpointRow(
+        interface=f"cali{number}",
+        addresses=(Address.parse(f"10.0.0.{number}"),),
+        ingress=AppliedPolicies(tiers=tiers, profiles=("kns.default",)),
+        egress=AppliedPolicies(profiles=(f"kns.{number % 2}",)),
+    )
+
+
+LONG = tuple(range(40))
+walks = st.sampled_from([(), (1,), (1, 2), LONG[:18], LONG, LONG[3:], (*LONG, 41), (50, *LONG), LONG[::2]])
+others = st.sampled_from([(), (101,), tuple(range(100, 130)), tuple(range(100, 131))])
+worlds = st.dictionaries(st.integers(1, 6), st.tuples(walks, others), max_size=6)
+several_rules = st.dictionaries(
+    st.integers(0, 41),
+    st.sampled_from(
+        [
+            RuleRow(action="Allow"),
+            RuleRow(action="Pass"),
+            RuleRow(action="Allow", protocol=6),
+            RuleRow(action="Deny"),
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(worlds, several_rules), min_size=1, max_size=5))
+def test_what_is_wanted_does_not_depend_on_what_came_before(
+    history: list[tuple[World, dict[int, RuleRow]]],
+) -> None:
+    old, new = Rig(), Rig()
+    rules: dict[int, RuleRow] = {}
+    for world, changed in history:
+        old.want(world, changed)
+        rules |= changed
+    new.want(history[-1][0], rules)
+    assert dict(old.tracker.wanted) == dict(new.tracker.wanted)
+
+
+def test_a_policy_for_everybody_leaves_groups_and_elements_as_they_are() -> None:
+    rig = Rig()
+    world: World = {number: (LONG if number < 4 else LONG[1:], ()) for number in range(1, 7)}
+    rig.want(world, {})
+    pending = rig.tracker.take()
+    rig.tracker.did(pending.put, pending.gone)
+    rig.want({number: ((50, *first), second) for number, (first, second) in world.items()}, {})
+    pending = rig.tracker.take()
+    assert not any(isinstance(key, ElementKey) for key in (*pending.put, *pending.gone))
+    assert not any("/group/" in key.name for key in pending.put if isinstance(key, ChainKey))
+    changed = [key for key in pending.put if isinstance(key, ChainKey) and "/stretch/" in key.name]
+    assert 0 < len(changed) <= 4, "the first stretch of two tiers, in both families"
+    assert not pending.gone
+
+
+def test_a_group_that_parts_leaves_its_name_to_one_half() -> None:
+    rig = Rig()
+    rig.want({1: ((1,), ()), 2: ((1,), ()), 3: ((1,), ())}, {})
+    together = leads(rig)
+    assert len(set(together.values())) == 1
+    rig.want({1: ((1,), ()), 2: ((1, 2), ()), 3: ((1,), ())}, {})
+    apart = leads(rig)
+    assert apart["cali1"] == apart["cali3"] != apart["cali2"]
+    assert together["cali1"] in apart.values()
+
+
+def leads(rig: Rig) -> dict[str, object]:
+    return {
+        key.key.rstrip(b"\0").decode(): value
+        for key, value in rig.tracker.wanted.items()
+        if isinstance(key, ElementKey) and key.set_name == names.TO_MAP and key.family == "ip"
+    }
