@@ -15,7 +15,7 @@ from tortie.datastore.store import Store
 from tortie.errors import AddressesExhausted, InvalidResource, NotFound
 from tortie.ipam import records
 from tortie.ipam.affinity import Claims, Given, release_affinity
-from tortie.ipam.allocator import Allocator, Assignment, AssignRequest, Outdated, Release
+from tortie.ipam.allocator import Allocator, AssignRequest, Release
 from tortie.ipam.blocks import Refusal, holders, owner
 from tortie.ipam.nodes import release_node
 from tortie.ipam.pool_state import is_terminating
@@ -26,15 +26,10 @@ from tortie.resources.block_affinity import CONFIRMED, PENDING, PENDING_DELETION
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.ip_reservation import IP_RESERVATION, IPReservationSpec
 from tortie.resources.node import NODE
-from tortie.resources.resource import Resource, ResourceKey, Revision
-from tortie.resources.workload_endpoint import WORKLOAD_ENDPOINT, WorkloadEndpointSpec
+from tortie.resources.resource import Resource, ResourceKey
 from tortie.testing.clock import ManualClock
 
 __all__ = ["etcd", "store", "url"]
-
-
-def endpoint(name: str) -> Resource[WorkloadEndpointSpec]:
-    return Resource(key=ResourceKey(WORKLOAD_ENDPOINT, name, "default"), spec=WorkloadEndpointSpec(node="a"))
 
 
 async def test_a_request_takes_a_block_and_returns_an_address_of_it(store: Store) -> None:
@@ -110,34 +105,6 @@ async def test_half_of_a_dual_stack_is_given_back(store: Store) -> None:
     assert await records.find_handle(store, "h") is None
     await a.release_handle("full")
     await consistent(store, {})
-
-
-async def test_what_relies_on_something_else_stands_or_falls_with_it(store: Store) -> None:
-    """Also where others' requests share the write, and of two families neither is kept."""
-    await pool(store, "10.0.0.0/24")
-    await pool(store, "fd00::/120")
-    a = await node(store, "a")
-    stood = await store.create(endpoint("stands"))
-    moved = await store.update(stood.with_spec(WorkloadEndpointSpec(node="a", mac="changed")))
-
-    def request(name: str, revision: Revision | None) -> AssignRequest:
-        return AssignRequest(
-            handle=name, ipv6=1, along=lambda addresses: endpoint(name), unchanged={stood.key: revision}
-        )
-
-    outdated, fine, absent = await asyncio.gather(
-        a.assign(request("outdated", stood.revision)),
-        a.assign(request("fine", moved.revision)),
-        a.assign(request("absent", None)),
-        return_exceptions=True,
-    )
-    assert isinstance(outdated, Outdated)
-    assert isinstance(absent, Outdated)
-    assert isinstance(fine, Assignment)
-    assert fine.along is not None
-    await consistent(store, {str(address): "fine" for address in fine})
-    with pytest.raises(NotFound):
-        await store.get(endpoint("outdated").key)
 
 
 async def test_a_family_may_be_wanted_where_there_is_one(store: Store) -> None:
