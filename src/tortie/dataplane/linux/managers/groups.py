@@ -65,6 +65,8 @@ class _Walk:
 
     stretch: Stretch
     sharers: Sharers[_Tier] = field(default_factory=Sharers[_Tier])
+    may_pass: bool | None = None
+    """None: not known, or not any more."""
 
     @property
     def name(self) -> str:
@@ -245,6 +247,7 @@ class GroupManager:
             self._elect_walk(walk)
         for part in self._policies.take_turned():
             for walk in self._walks_of.get(part, ()):
+                walk.may_pass = None
                 dirty.walks[walk] = None
                 dirty.tiers.update(dict.fromkeys(walk.sharers))
         self._render(dirty)
@@ -259,7 +262,7 @@ class GroupManager:
                 of_group(group.kind, group.applied, leader, tiers, self._settings) if group.sharers else {},
             )
         for tier in dirty.tiers:
-            walked = [(walk.name, self._may_pass(walk.stretch)) for walk in tier.stretches]
+            walked = [(walk.name, self._may_pass(walk)) for walk in tier.stretches]
             self._claims.set(
                 tier, of_tier(tier.kind, tier.row, tier.name, walked, self._settings) if tier.sharers else {}
             )
@@ -270,8 +273,10 @@ class GroupManager:
             else:
                 self._claims.set(walk, {})
 
-    def _may_pass(self, stretch: Stretch) -> bool:
-        return any(self._policies.outline(part).passes for part in stretch.parts())
+    def _may_pass(self, walk: _Walk) -> bool:
+        if walk.may_pass is None:
+            walk.may_pass = any(self._policies.outline(part).passes for part in walk.stretch.parts())
+        return walk.may_pass
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
         """Its own rows are none: endpoints ask `broken`."""

@@ -12,7 +12,7 @@ others of the tier stay. A stretch begins with what leads past all of it (`rules
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -149,7 +149,7 @@ def of_group(
     if kind.end == "deny":
         end = no_profile(kind.direction)
         rules.append(_go(end))
-        found |= _end(end, settings)
+        found.update(_end(end, settings))
     name, whole = group_name(kind, leader), Chain.of(*rules)
     for family in FAMILIES:
         found[ChainKey(family, name)] = whole
@@ -173,7 +173,7 @@ def of_tier(
     if tier.default_action == "Deny" and kind.tier_ends:
         end = tier_end(kind.direction, tier.name)
         rules.append(_go(end))
-        found |= _end(end, settings)
+        found.update(_end(end, settings))
     whole = Chain.of(*rules)
     for family in FAMILIES:
         found[ChainKey(family, name)] = whole
@@ -241,7 +241,8 @@ def no_profile(direction: Direction) -> str:
     return f"{direction}/no-profile"
 
 
-def _end(name: str, settings: SettingsRow) -> dict[NftKey, NftValue]:
+@lru_cache(_TIERS_KEPT)
+def _end(name: str, settings: SettingsRow) -> Mapping[NftKey, NftValue]:
     found: dict[NftKey, NftValue] = {}
     for family in FAMILIES:
         found[CounterKey(family, name)] = NamedCounter()
