@@ -35,6 +35,7 @@ class Local:
     mac: str
     allowed_sources: tuple[Prefix, ...]
     revision: str
+    created: str
 
 
 class EndpointsNode:
@@ -85,6 +86,7 @@ class EndpointsNode:
                     Prefix.parse(prefix, strict=False) for prefix in spec.allow_spoofed_source_prefixes
                 ),
                 revision=resource.revision or "",
+                created=resource.metadata.creation_timestamp,
             )
         self._replace(key, claim)
         before = self._locals.pop(key, None)
@@ -206,6 +208,7 @@ class EndpointsNode:
             ingress=UNGUARDED if applied is None else applied.ingress,
             egress=UNGUARDED if applied is None else applied.egress,
             revision=local.revision,
+            created=local.created,
         )
         self.rows.want(key, row if local.interface else None)
         self._problems.report(("endpoint", key), list(self._complaints(key, local, held)))

@@ -42,6 +42,8 @@ class EndpointRow:
     ingress: AppliedPolicies = UNGUARDED
     egress: AppliedPolicies = UNGUARDED
     revision: str = ""
+    created: str = ""
+    """When its resource was made, as that says (RFC 3339)."""
 
 
 ENDPOINTS: Table[EndpointKey, EndpointRow] = Table("endpoints", EndpointRow)

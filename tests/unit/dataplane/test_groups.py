@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.dispatch import DispatchManager
 from tortie.dataplane.linux.managers.frame import FrameManager
-from tortie.dataplane.linux.managers.groups import GroupManager
+from tortie.dataplane.linux.managers.groups import GroupManager, token
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.rules import names
@@ -126,6 +128,18 @@ def test_a_group_that_parts_leaves_its_name_to_one_half() -> None:
     apart = leads(rig)
     assert apart["cali1"] == apart["cali3"] != apart["cali2"]
     assert together["cali1"] in apart.values()
+
+
+@given(st.lists(st.integers(0, 2**32), min_size=2, max_size=8, unique=True))
+def test_the_older_win_elections(seconds: list[int]) -> None:
+    """Whatever their names: a pod that is added renames no group that stands."""
+    made = {
+        second: token(f"p{second}", datetime.fromtimestamp(second, UTC).isoformat()) for second in seconds
+    }
+    assert sorted(seconds) == sorted(seconds, key=lambda second: made[second])
+    assert {len(each) for each in made.values()} == {names.GROUP_BYTES}
+    assert token("a", "2026-11-25T10:00:00Z") != token("b", "2026-11-25T10:00:00Z")
+    assert len(token("a", "no time at all")) == names.GROUP_BYTES
 
 
 def leads(rig: Rig) -> dict[str, object]:

@@ -104,7 +104,7 @@ class DispatchManager:
         left = self._joined.pop(key, None)
         joined: _Groups | None = None
         if row is not None:
-            member = _token(key)
+            member = _token(key, row.created)
             egress, ingress = _KINDS[self._cuts(row)]
             joined = self._joined[key] = _Groups(
                 self._groups.join("workload", egress, row.egress, key, member),
@@ -164,5 +164,5 @@ class DispatchManager:
 
 
 @lru_cache(4096)
-def _token(key: EndpointKey) -> str:
-    return token(key)
+def _token(key: EndpointKey, created: str) -> str:
+    return token(key, created)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from tortie.dataplane.delta_tracker import DeltaTracker
@@ -284,6 +285,18 @@ class GroupManager:
         return {}
 
 
-def token(of: Hashable) -> str:
-    """What a member has in elections, and a group is named by: as long as a group's place in the maps."""
-    return names.group_digest(of)
+_AGE = 6
+"""Letters of a token that tell seconds; the rest tells those apart who came in the same one."""
+
+
+def token(of: Hashable, created: str = "") -> str:
+    """What a member has in elections, and a group is named by: as long as a group's place in the maps.
+
+    The older win, so that a newcomer brings a group no new name.
+    """
+    digest = names.group_digest(of)
+    try:
+        seconds = int(datetime.fromisoformat(created).timestamp())
+    except ValueError:
+        return digest
+    return names.in_order(max(seconds, 0), _AGE) + digest[_AGE:]

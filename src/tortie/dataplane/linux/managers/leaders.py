@@ -11,9 +11,10 @@ M = TypeVar("M", bound=Hashable)
 class Sharers(Generic[M]):
     """Those who share a thing, with a token each; the thing is named after the least of these, its leader.
 
-    Tokens are digests of what does not change. So the name depends on who shares the thing alone, not on what it is or how they
-    came to share it: a new agent finds the same. When all of them move on to another thing its name is the old one's, and what
-    stands under that name is changed in place. Of a thousand, one in a thousand who comes or goes brings another name.
+    Tokens are made of what does not change, and an older sharer's is less. So the name depends on who shares the thing alone, not
+    on what it is or how they came to share it: a new agent finds the same. When all of them move on to another thing its name is
+    the old one's, and what stands under that name is changed in place. Who comes brings no other name, and of those who go only
+    the oldest.
     """
 
     def __init__(self) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import string
 from typing import Final
 
 from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, MASQUERADE_POOLS
+
+_IN_ORDER: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 TABLE: Final = "tortie"
 SCHEMA: Final = 3
@@ -82,6 +85,15 @@ def bounded(name: str) -> str:
 def group_digest(of: object) -> str:
     """As `digest`, in the twelve characters that a map's group has room for."""
     return base64.urlsafe_b64encode(hashlib.blake2b(repr(of).encode(), digest_size=9).digest()).decode()
+
+
+def in_order(number: int, length: int) -> str:
+    """So many letters that sort as the numbers do."""
+    letters = ""
+    for _ in range(length):
+        number, place = divmod(number, len(_IN_ORDER))
+        letters = _IN_ORDER[place] + letters
+    return letters
 
 
 def digest(of: object) -> str:
