@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -25,19 +24,6 @@ from tortie.kernel.conntrack import ConntrackSocket
 from tortie.net.addresses import Address
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
-
-
-@pytest.fixture
-def world(netns: Callable[[], str]) -> World:
-    return World(netns)
-
-
-@pytest.fixture
-async def plane(world: World) -> AsyncIterator[LinuxDataplane]:
-    plane = await started(world)
-    yield plane
-    await plane.close()
-    world.close()
 
 
 def flows(world: World, address: Address) -> int:

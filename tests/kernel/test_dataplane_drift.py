@@ -55,11 +55,6 @@ class Repairing:
 
 
 @pytest.fixture
-def world(netns: Callable[[], str]) -> World:
-    return World(netns)
-
-
-@pytest.fixture
 async def repairing(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Repairing]:
     monkeypatch.setattr(plane_module, "RULES_POLL_SECONDS", 0.1)
     monkeypatch.setattr(plane_module, "VANISHED_SECONDS", 0.1)

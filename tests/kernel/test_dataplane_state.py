@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -32,19 +31,6 @@ from tortie.net.addresses import Address, Prefix
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 BLOCKS = {Prefix.parse("10.65.0.0/26"): "blackhole", Prefix.parse("fd65::/122"): "blackhole"}
-
-
-@pytest.fixture
-def world(netns: Callable[[], str]) -> World:
-    return World(netns)
-
-
-@pytest.fixture
-async def plane(world: World) -> AsyncIterator[LinuxDataplane]:
-    plane = await started(world)
-    yield plane
-    await plane.close()
-    world.close()
 
 
 def blocks() -> dict[Prefix, RouteRow]:

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 import pytest
@@ -24,7 +23,6 @@ from tests.kernel.dataplane_world import (
     default_ipsets,
     eventually,
     heard,
-    started,
 )
 from tortie.dataplane.linux.plane import LinuxDataplane
 from tortie.kernel import netns as kernel_netns
@@ -34,19 +32,6 @@ from tortie.net.addresses import Address, Interface, Prefix
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 NOTHING = 0.3
 """Seconds after which a packet that was dropped is held to be lost; the rule's counter says that it was dropped."""
-
-
-@pytest.fixture
-def world(netns: Callable[[], str]) -> World:
-    return World(netns)
-
-
-@pytest.fixture
-async def plane(world: World) -> AsyncIterator[LinuxDataplane]:
-    plane = await started(world)
-    yield plane
-    await plane.close()
-    world.close()
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,6 @@ from tests.kernel.dataplane_world import (
     applied,
     eventually,
     heard,
-    started,
 )
 from tests.kernel.policy_world import ICMPV6, Packet
 from tortie.dataplane.linux.plane import LinuxDataplane
@@ -44,19 +43,6 @@ TOO_MANY, SPOOFED, BEYOND = (
 REQUEST, REPLY = 1, 2
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ECHO = 133, 134, 135, 128
 OWN = bytes.fromhex("020000000001")
-
-
-@pytest.fixture
-def world(netns: Callable[[], str]) -> World:
-    return World(netns)
-
-
-@pytest.fixture
-async def plane(world: World) -> AsyncIterator[LinuxDataplane]:
-    plane = await started(world)
-    yield plane
-    await plane.close()
-    world.close()
 
 
 async def ready(world: World, *pods: Pod) -> None:
