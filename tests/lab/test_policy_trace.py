@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ spec:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCommand]:
     """A web server's pod on the first node, a client beside it and one on the second, and a policy between them."""
-    with lab(f"tt-{os.getpid()}-trace", "--nodes", "2", "--dual-stack") as made:
+    with lab(f"tt-{os.getpid()}-trace", "--nodes", "3", "--dual-stack") as made:
         made.add_pod("web", "node1", "--labels", "app=web")
         made.add_pod("client", "node2", "--labels", "app=client")
         made.add_pod("neighbour", "node1", "--labels", "app=client")
@@ -109,9 +110,45 @@ def test_the_trace_shows_what_explain_says(
     assert any(hop["policy"] == "Profile kns.default" and hop["verdict"] == "accept" for hop in found["hops"])
 
 
+@contextmanager
+def way(made: LabCommand, node: str, version: str, kind: str, *how: str) -> Iterator[None]:
+    """A route of this kind to the web server's pod on this node, before all others."""
+    route = (kind, _address(made, "web", version), *how, "metric", "1")
+    made.here(node, "ip", f"-{version}", "route", "add", *route)
+    try:
+        yield
+    finally:
+        made.here(node, "ip", f"-{version}", "route", "del", *route)
+
+
+def _address(made: LabCommand, place: str, version: str) -> str:
+    (link,) = json.loads(made.here(place, "ip", "-j", f"-{version}", "address", "show", "eth0"))
+    return next(str(each["local"]) for each in link["addr_info"] if each["scope"] == "global")
+
+
+@pytest.mark.parametrize("version", ["4", "6"])
+def test_nodes_in_between_are_followed(shared: LabCommand, version: str) -> None:
+    def ask(port: str = "80/tcp") -> dict[str, Any]:
+        return traced(shared, "default/client", "default/web", port, "--ip-version", version)
+
+    def nodes(found: dict[str, Any]) -> list[str]:
+        return list(dict.fromkeys(hop["node"] for hop in found["hops"]))
+
+    via = {node: ("unicast", "via", _address(shared, node, version)) for node in ("node2", "node3")}
+    with way(shared, "node2", version, *via["node3"]):
+        assert nodes(ask()) == ["node2", "node3", "node1"]
+        assert ask()["came"] == "refused"
+        assert "on node1 by the end of tier" in ask("81/tcp")["lost"]
+        with way(shared, "node3", version, "blackhole"):
+            assert ask("81/tcp")["lost"].startswith("on node3, after it arrived and before it was forwarded")
+        with way(shared, "node3", version, *via["node2"]):
+            assert ask("81/tcp")["lost"] == "in a circle: node2, node3, node2"
+    assert nodes(ask()) == ["node2", "node1"]
+
+
 def test_nothing_of_a_trace_is_left(shared: LabCommand) -> None:
     traced(shared, "node2", "default/web", "80/tcp")
-    for node in ("node1", "node2"):
+    for node in ("node1", "node2", "node3"):
         assert "tortie-trace" not in shared.inside(node, "nft", "list", "tables")
 
 

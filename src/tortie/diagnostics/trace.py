@@ -1,22 +1,25 @@
 """``tortie policy trace``: one real packet, and what each node's nftables did with it.
 
-The source's agent sends; it and the destination's agent follow. We ask, put the two traces together, and say where the packet was
-lost: by a rule, or, where no rule dropped it, by what lies between the last that was heard of it and its end.
+The source's agent sends; every agent that can be asked follows, as the packet may go over nodes in between. We put their traces
+together in the packet's order, and say where it was lost: by a rule, or, where none dropped it, by what lies between the last that
+was heard of it and its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from tortie.admin.fleet import Answers, Fleet
 from tortie.diagnostics.ports import Port
-from tortie.errors import TortieError, UsageError
+from tortie.errors import UsageError
 from tortie.net.addresses import Address
 from tortie.verdict.packet import WITH_PORTS
+
+Events = Sequence[Mapping[str, Any]]
+"""What one node's agent tells of the packets that it saw."""
 
 SECONDS = 20.0
 SETTLE_SECONDS = 0.2
@@ -125,17 +128,9 @@ async def _follow(
         "protocol": protocol,
         "port": number,
     }
-    nodes = [node for node in dict.fromkeys((start.node, end.node)) if node in fleet.clients]
-    events: dict[str, list[dict[str, Any]]] = {}
-    unheard: dict[str, str] = {}
-    started: list[str] = []
+    following = await fleet.ask("trace-start", seconds=SECONDS, **asked)
+    heard = Fleet({node: fleet.clients[node] for node in following.results})
     try:
-        for node in nodes:
-            try:
-                await fleet.clients[node].call("trace-start", seconds=SECONDS, **asked)
-                started.append(node)
-            except TortieError as error:
-                unheard[node] = str(error)
         sent = await fleet.clients[start.node].call(
             "send",
             source=str(here),
@@ -148,10 +143,9 @@ async def _follow(
         )
         await asyncio.sleep(SETTLE_SECONDS)
     finally:
-        for node in started:
-            with suppress(TortieError):
-                events[node] = await fleet.clients[node].call("trace-stop")
-    hops = tuple(hop for node in nodes for hop in _hops(node, events.get(node, [])))
+        events: Mapping[str, Events] = (await heard.ask("trace-stop")).results
+    path = _path(events, start.node, end.node)
+    hops = tuple(hop for node in path for hop in _hops(node, events[node]))
     return Trace(
         source=f"{start.name} ({here})",
         destination=f"{end.name} ({there})",
@@ -161,9 +155,9 @@ async def _follow(
         lost=(
             _too_big(hops, start, _length(here, protocol, size), sent.get("mtu", 0))
             if sent["came"] == "too-big"
-            else _lost(hops, start, end, sent["came"], events)
+            else _lost(hops, path, start, end, sent["came"], events)
         ),
-        unheard=unheard,
+        unheard={node: str(error) for node, error in following.failed.items()},
     )
 
 
@@ -206,10 +200,14 @@ def _addresses(start: Spot, end: Spot, ip_version: int | None) -> tuple[Address,
     raise UsageError(f"no packet goes from {start.name} to {end.name} over {wanted}: they share no version")
 
 
-def _hops(node: str, events: Sequence[Mapping[str, Any]]) -> Iterator[Hop]:
+def _path(events: Mapping[str, Events], start: str, end: str) -> list[str]:
+    """The nodes that saw the packet, in its order: each takes one from the hops that it has left."""
+    saw = [node for node, told in events.items() if told]
+    return sorted(saw, key=lambda node: (node != start, node == end, -events[node][0]["ttl"]))
+
+
+def _hops(node: str, events: Events) -> Iterator[Hop]:
     """Of the first packet that the node saw."""
-    if not events:
-        return
     first = events[0]["number"]
     for event in events:
         if event["number"] != first:
@@ -226,7 +224,12 @@ def _hops(node: str, events: Sequence[Mapping[str, Any]]) -> Iterator[Hop]:
 
 
 def _lost(
-    hops: Sequence[Hop], start: Spot, end: Spot, came: str, events: Mapping[str, Sequence[Any]]
+    hops: Sequence[Hop],
+    path: Sequence[str],
+    start: Spot,
+    end: Spot,
+    came: str,
+    events: Mapping[str, Events],
 ) -> str | None:
     for hop in hops:
         if hop.verdict == "drop" or hop.rule.startswith("reject") or " reject" in hop.rule:
@@ -235,17 +238,24 @@ def _lost(
             )
     if came in ("answered", "refused"):
         return None
-    if came == "no-route":
+    for number, node in enumerate(path):
+        if len({event["ttl"] for event in events[node]}) > 1:
+            return f"in a circle: {', '.join([*path[number:], node])}"
+    if came == "no-route" and path in ([], [start.node]):
         return f"on {start.node}: there is no route to the destination"
-    if start.node in events and not any(hop.node == start.node for hop in hops):
-        return f"before {start.node} saw it: the pod has no way to its node, or the interface is down"
-    if not _went_on(hops, start.node) and end.node != start.node:
+    if not path:
+        no_way = f"before {start.node} saw it: the pod has no way to its node, or the interface is down"
+        return no_way if start.node in events else None
+    last = path[-1]
+    if last == end.node:
+        return None
+    if not _went_on(hops, last):
         return (
-            f"on {start.node}, after it arrived and before it was forwarded: no route, or its source is not reached by the way "
+            f"on {last}, after it arrived and before it was forwarded: no route, or its source is not reached by the way "
             "it came (reverse path filter)"
         )
-    if end.node in events and end.node != start.node and not any(hop.node == end.node for hop in hops):
-        return f"between {start.node} and {end.node}: it left the one and was not seen on the other (wire, tunnel, MTU)"
+    if end.node in events:
+        return f"between {last} and {end.node}: it left the one and was not seen on the other (wire, tunnel, MTU)"
     return None
 
 

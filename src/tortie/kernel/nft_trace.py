@@ -20,7 +20,7 @@ TABLE = "tortie-trace"
 _GROUP = 1 << 8
 """NFNLGRP_NFTRACE as a mask."""
 _TRACE = 10 << 8 | 17
-_CHAIN, _HANDLE, _TYPE, _VERDICT, _ID = 2, 3, 4, 5, 6
+_CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _IP_HEADER = 2, 3, 4, 5, 6, 8
 _TABLE_NAME = 1
 _KINDS = {1: "policy", 2: "return", 3: "rule"}
 _CODE, _TARGET = 1, 2
@@ -43,7 +43,8 @@ MOST_EVENTS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class TraceEvent:
-    """One rule that the packet matched, or the policy of a base chain. ``number`` is the packet's; ``rule`` as nft prints it."""
+    """One rule that the packet matched, or the policy of a base chain. ``number`` is the packet's; ``rule`` as nft prints it;
+    ``ttl`` are the hops that the packet had left when it came, 0 where nobody told."""
 
     number: int
     family: str
@@ -54,6 +55,7 @@ class TraceEvent:
     target: str = ""
     handle: int = 0
     rule: str = ""
+    ttl: int = 0
 
     @property
     def says_nothing(self) -> bool:
@@ -108,8 +110,12 @@ class PacketTrace:
             return []
         listed = await process.run(["nft", "-a", "-t", "list", "ruleset"])
         rules = rules_by_handle(listed.stdout.decode(errors="replace"))
+        # The kernel shows a packet's header with the first event of each base chain alone.
+        came = {event.number: event.ttl for event in reversed(events) if event.ttl}
         return [
-            _with_rule(event, rules) for event in events if event.table != TABLE and not event.says_nothing
+            replace(_with_rule(event, rules), ttl=came.get(event.number, 0))
+            for event in events
+            if event.table != TABLE and not event.says_nothing
         ]
 
     async def close(self) -> None:
@@ -156,7 +162,14 @@ def decode(body: bytes) -> TraceEvent:
         verdict=_VERDICTS.get(code if code < 0 else code & 0xFF, str(code)),
         target=nl.as_text(verdict.get(_TARGET, b"")),
         handle=int.from_bytes(values.get(_HANDLE, b""), "big"),
+        ttl=_hops_left(values.get(_IP_HEADER, b"")),
     )
+
+
+def _hops_left(header: bytes) -> int:
+    if len(header) < 20:
+        return 0
+    return header[8] if header[0] >> 4 == 4 else header[7]
 
 
 Handles = Mapping[tuple[str, str, str, int], str]

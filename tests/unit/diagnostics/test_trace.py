@@ -14,12 +14,20 @@ from tortie.errors import TortieError, UsageError
 ENDPOINTS = {
     "one": [{"namespace": "shop", "pod": "client", "addresses": ["10.0.0.1"], "interface": "cali1"}],
     "two": [{"namespace": "shop", "pod": "web", "addresses": ["10.0.1.1", "fd00::1"], "interface": "cali2"}],
+    "via": [],
+    "way": [],
 }
-ADDRESSES = {"one": "172.30.0.1", "two": "172.30.0.2"}
+ADDRESSES = {"one": "172.30.0.1", "two": "172.30.0.2", "via": "172.30.0.3", "way": "172.30.0.4"}
 
 
 def event(
-    chain: str, verdict: str = "accept", *, rule: str = "", policy: str = "", number: int = 1
+    chain: str,
+    verdict: str = "accept",
+    *,
+    rule: str = "",
+    policy: str = "",
+    number: int = 1,
+    ttl: int = 64,
 ) -> dict[str, Any]:
     return {
         "number": number,
@@ -31,6 +39,7 @@ def event(
         "target": "",
         "rule": rule,
         "policy": policy,
+        "ttl": ttl,
     }
 
 
@@ -103,6 +112,37 @@ async def test_where_it_was_lost(
     else:
         assert lost in found.lost
     assert set(found.document()) == {"source", "destination", "came", "hops", "lost"}
+
+
+def passing(ttl: int, *more: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**each, "ttl": ttl} for each in (IN, *(more or (OUT,)))]
+
+
+@pytest.mark.parametrize(
+    ("via", "way", "two", "lost"),
+    [
+        (passing(62), passing(63), passing(61), None),
+        (passing(62), passing(63), [], "between via and two: it left the one and"),
+        (passing(62, DROP), passing(63), [], "on via by NetworkPolicy shop/web: drop"),
+        ([], passing(63)[:1], [], "on way, after it arrived and before it was forwarded"),
+        (passing(62) + passing(60), passing(63) + passing(61), [], "in a circle: way, via, way"),
+    ],
+)
+@pytest.mark.parametrize("came", ["no-answer", "no-route"])
+async def test_nodes_in_between_are_followed_in_the_packets_order(
+    via: list[dict[str, Any]],
+    way: list[dict[str, Any]],
+    two: list[dict[str, Any]],
+    lost: str | None,
+    came: str,
+) -> None:
+    told = {"via": via, "two": two, "way": way, "one": passing(64)}
+    found = await ask(
+        Fleet(cast("Any", {node: Client(node, events, came, False) for node, events in told.items()}))
+    )
+    order = [node for node in ("one", "way", "via", "two") if told[node]]
+    assert list(dict.fromkeys(hop.node for hop in found.hops)) == order
+    assert found.lost == lost or lost in found.lost
 
 
 async def test_a_size_is_the_payloads_and_the_packet_is_more() -> None:

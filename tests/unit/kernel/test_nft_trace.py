@@ -65,6 +65,8 @@ def test_a_rule_that_was_met() -> None:
         target="egress/group/x",
         handle=21,
     )
+    assert decode(body + nl.attr(8, b"\x45" + bytes(7) + b"\x3f" + bytes(11))).ttl == 63
+    assert decode(body + nl.attr(8, b"\x60" + bytes(6) + b"\x3e" + bytes(32))).ttl == 62
     assert not decode(body).says_nothing
 
 
