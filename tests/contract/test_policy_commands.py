@@ -165,13 +165,17 @@ def test_a_file_that_is_no_text_is_one_error_among_others(tortie: Commands) -> N
 def test_what_was_written_is_told_from_the_other_kind_of_that_name(tortie: Commands) -> None:
     theirs = POLICY.partition("spec:")[0].replace("projectcalico.org/v3", "networking.k8s.io/v1")
     theirs += "spec: {podSelector: {}}\n"
-    kind = "'NetworkPolicy.networking.k8s.io'"
+    kind = "'KubernetesNetworkPolicy'"
     assert tortie.apply(theirs).out == f"Successfully applied 1 {kind} resource(s)\n"
     assert tortie.apply(POLICY).out == "Successfully applied 1 'NetworkPolicy' resource(s)\n"
     both = tortie.file(theirs + "---" + POLICY)
     assert tortie("apply", "-f", both).out == "Successfully applied 2 resource(s)\n"
+    bad = tortie.apply(theirs.replace("{podSelector: {}}", "{podSelector: {}, policyTypes: [In]}"), code=3)
+    assert ": KubernetesNetworkPolicy team/web: spec.policyTypes[0]: In " in bad.err
     gone = tortie("delete", "kubernetesnetworkpolicy", "web", "-n", "team")
     assert gone.out == f"Successfully deleted 1 {kind} resource(s)\n"
+    none = tortie("get", "kubernetesnetworkpolicy", "web", "-n", "team", code=4)
+    assert "KubernetesNetworkPolicy team/web does not exist" in none.err
 
 
 def test_validate_tells_every_error_of_every_file(tortie: Commands) -> None:

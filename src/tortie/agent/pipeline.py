@@ -185,7 +185,7 @@ class Pipeline:
         while updates := self.intake.take(SLICE_UPDATES):
             self._graph.fold(updates)
             for update in updates:
-                self._metrics.calc_graph_updates.labels(update.key.kind.name).inc()
+                self._metrics.calc_graph_updates.labels(str(update.key.kind)).inc()
             if self._clock.monotonic() - started >= SLICE_SECONDS:
                 break
         self._metrics.calc_graph_update_time.observe(self._clock.monotonic() - started)

@@ -26,7 +26,7 @@ from tortie.resources.kubernetes_network_policy import (
     policy_types,
 )
 from tortie.resources.network_policy import NETWORK_POLICY, PolicySpec
-from tortie.resources.resource import Invalid, Kind, Resource, ResourceKey
+from tortie.resources.resource import Invalid, Resource, ResourceKey
 from tortie.resources.rules import Rule
 from tortie.resources.shape import dotted
 from tortie.resources.source import source_of
@@ -36,15 +36,14 @@ from tortie.resources.staged_network_policy import STAGED_NETWORK_POLICY
 from tortie.resources.tier import DEFAULT
 from tortie.selector import Selector
 
-_KIND_NAMES: Mapping[Kind, str] = {
-    NETWORK_POLICY: "NetworkPolicy",
-    GLOBAL_NETWORK_POLICY: "GlobalNetworkPolicy",
-    KUBERNETES_NETWORK_POLICY: "KubernetesNetworkPolicy",
-    STAGED_NETWORK_POLICY: "StagedNetworkPolicy",
-    STAGED_GLOBAL_NETWORK_POLICY: "StagedGlobalNetworkPolicy",
-    STAGED_KUBERNETES_NETWORK_POLICY: "StagedKubernetesNetworkPolicy",
-}
-POLICY_KINDS = tuple(_KIND_NAMES)
+POLICY_KINDS = (
+    NETWORK_POLICY,
+    GLOBAL_NETWORK_POLICY,
+    KUBERNETES_NETWORK_POLICY,
+    STAGED_NETWORK_POLICY,
+    STAGED_GLOBAL_NETWORK_POLICY,
+    STAGED_KUBERNETES_NETWORK_POLICY,
+)
 STAGED = frozenset((STAGED_NETWORK_POLICY, STAGED_GLOBAL_NETWORK_POLICY, STAGED_KUBERNETES_NETWORK_POLICY))
 _TYPES: Mapping[str, Direction] = {"ingress": "ingress", "egress": "egress"}
 Traffic = Literal["tracked", "untracked", "pre-dnat"]
@@ -77,7 +76,7 @@ class Policy:
 
 
 def policy_key(key: ResourceKey) -> PolicyKey:
-    return PolicyKey(_KIND_NAMES[key.kind], key.within, key.name)
+    return PolicyKey(sys.intern(str(key.kind)), key.within, key.name)
 
 
 def is_inert(spec: Any) -> bool:

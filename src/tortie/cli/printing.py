@@ -10,7 +10,7 @@ import click
 from tortie import columns
 
 if TYPE_CHECKING:
-    from tortie.resources.resource import Kind, Resource, ResourceKey
+    from tortie.resources.resource import Resource, ResourceKey
 
 
 def reference(resource: Resource[Any]) -> str:
@@ -83,14 +83,5 @@ def _tables(resources: Sequence[Resource[Any]], *, wide: bool, namespaces: bool)
 def summary(verb: str, keys: Sequence[ResourceKey]) -> str:
     """``Successfully applied 1 'IPPool' resource(s)``."""
     kinds = {key.kind for key in keys}
-    kind = f" '{_plain(kinds.pop())}'" if len(kinds) == 1 else ""
+    kind = f" '{kinds.pop()}'" if len(kinds) == 1 else ""
     return f"Successfully {verb} {len(keys)}{kind} resource(s)"
-
-
-def _plain(kind: Kind) -> str:
-    """With its group where Calico has a kind of that name, too: ``NetworkPolicy.networking.k8s.io``."""
-    from tortie.resources import registry
-    from tortie.resources.kind_info import CALICO
-
-    clashes = kind.group != CALICO and any(each.kind == (CALICO, kind.name) for each in registry.KINDS)
-    return f"{kind.name}.{kind.group}" if clashes else kind.name

@@ -142,9 +142,9 @@ def _isolation(direction: str, decision: Decision) -> str:
     if not kubernetes:
         names = ", ".join(map(str, policies))
         return f"selected by {names}, and none of their rules decides: the tier's default action is Deny"
-    names = ", ".join(f"{policy.namespace}/{policy.name}" for policy in kubernetes)
+    names = ", ".join(map(str, kubernetes))
     return (
-        f"this is Kubernetes' implicit isolation: NetworkPolicy {names} selects {decision.endpoint} for {direction}, "
+        f"this is Kubernetes' implicit isolation: {names} selects {decision.endpoint} for {direction}, "
         "so only what some policy's rule allows gets through"
     )
 

@@ -1,8 +1,8 @@
 """``tortie policy trace``: one real packet, and what each node's nftables did with it.
 
 The source's agent sends; every agent that can be asked follows, as the packet may go over nodes in between. We put their traces
-together in the packet's order, and say where it was lost: by a rule, or, where none dropped it, by what lies between the last that
-was heard of it and its end.
+together in the packet's order, and say where it was lost: by a rule, or, where none dropped it, by what lies between where it was
+heard of last and its end.
 """
 
 from __future__ import annotations

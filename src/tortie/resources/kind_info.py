@@ -53,8 +53,6 @@ class KindInfo:
     version: str = "v3"
     plural: str
     spec: type[msgspec.Struct]
-    called: str = ""
-    """What commands and errors call it, where another kind has its name."""
     namespaced: bool = False
     bare: bool = False
     """Stored as the spec's JSON alone, at a key of its own: there is no room for labels and annotations."""
@@ -98,12 +96,14 @@ class KindInfo:
     @property
     def title(self) -> str:
         """Its name for people."""
-        return self.called or self.kind.name
+        return str(self.kind)
 
     @property
     def words(self) -> tuple[str, ...]:
         """What it is called on the command line: the first is its proper one."""
-        return (*self.aliases, self.called.lower()) if self.called else (self.plural, *self.aliases)
+        if self.title != self.kind.name:  # the plural is another's
+            return (*self.aliases, self.title.lower())
+        return (self.plural, *self.aliases)
 
     def place(self, path: Path) -> str:
         """A path below ``spec`` as it stands in the document."""

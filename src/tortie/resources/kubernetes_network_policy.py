@@ -193,7 +193,6 @@ INFO = KindInfo(
     kind=KUBERNETES_NETWORK_POLICY,
     version="v1",
     plural="networkpolicies",
-    called="KubernetesNetworkPolicy",
     spec=KubernetesNetworkPolicySpec,
     namespaced=True,
     aliases=("kubernetesnetworkpolicies", "knp", "knps", "networkpolicies.networking.k8s.io"),

@@ -117,7 +117,7 @@ def _kind(document: Document) -> KindInfo:
 def _name(document: Document, info: KindInfo) -> str:
     metadata: Any = document.value.get("metadata")
     name: Any = metadata.get("name") if is_object(metadata) else None
-    return f"{info.kind.name} {name}" if isinstance(name, str) else info.kind.name
+    return f"{info.title} {name}" if isinstance(name, str) else info.title
 
 
 def _unknown(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
@@ -197,11 +197,9 @@ def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
     metadata: dict[str, Any] = value.get("metadata", {})
     key = _name(document, info)
     if metadata.get("namespace") and not info.namespaced:
-        rule = f"is given, but a {info.kind.name} is in no namespace"
+        rule = f"is given, but a {info.title} is in no namespace"
         yield document.finding("metadata.namespace", metadata["namespace"], rule, key)
     if info.bare:
         for name in ("labels", "annotations"):
             if metadata.get(name):
-                yield document.finding(
-                    f"metadata.{name}", None, f"cannot be stored with a {info.kind.name}", key
-                )
+                yield document.finding(f"metadata.{name}", None, f"cannot be stored with a {info.title}", key)

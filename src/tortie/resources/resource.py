@@ -12,13 +12,14 @@ Revision = NewType("Revision", str)
 
 
 class Kind(NamedTuple):
-    """Group and name, since NetworkPolicy exists in two groups. The core group is ``""``."""
+    """Group and name, since NetworkPolicy exists in two groups. The core group is ``""``. As text it is what commands, errors and
+    metrics call it: Kubernetes' NetworkPolicy is a KubernetesNetworkPolicy, as Calico has one, too."""
 
     group: str
     name: str
 
     def __str__(self) -> str:
-        return self.name
+        return f"Kubernetes{self.name}" if self.group == "networking.k8s.io" else self.name
 
 
 class ResourceKey(NamedTuple):
@@ -30,9 +31,7 @@ class ResourceKey(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.kind.name} {self.within}/{self.name}"
-            if self.within
-            else f"{self.kind.name} {self.name}".rstrip()
+            f"{self.kind} {self.within}/{self.name}" if self.within else f"{self.kind} {self.name}".rstrip()
         )
 
 

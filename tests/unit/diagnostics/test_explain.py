@@ -39,7 +39,10 @@ def test_a_kubernetes_policy_isolates_and_opens() -> None:
     assert near.wanted == "app == 'client' in namespace shop"
     assert near.got == "other/stranger with app=client"
     text = tell(denied)
-    assert "Kubernetes' implicit isolation: NetworkPolicy shop/web selects shop/web for ingress" in text
+    assert (
+        "Kubernetes' implicit isolation: KubernetesNetworkPolicy shop/web selects shop/web for ingress"
+        in text
+    )
     assert "source.selector wants app == 'client' in namespace shop" in text
     assert "no policy selects it for egress" in text
 
