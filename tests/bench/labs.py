@@ -30,9 +30,9 @@ class BenchLab:
 
 @asynccontextmanager
 async def bench_lab(
-    *, nodes: int, datastore: Literal["sqlite", "etcd"] = "sqlite"
+    *, nodes: int, datastore: Literal["sqlite", "etcd"] = "sqlite", segments: int = 0
 ) -> AsyncIterator[BenchLab]:
-    made = topology(name=f"bench{os.getpid()}", nodes=nodes, datastore=datastore)
+    made = topology(name=f"bench{os.getpid()}", nodes=nodes, datastore=datastore, segments=segments)
     try:
         await lab.up(made, lambda _: None)
         store = open_store(made.store_url)

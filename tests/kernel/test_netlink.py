@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tortie.errors import KernelError, NamespaceGone
-from tortie.host.links import Neighbour
+from tortie.host.links import Neighbour, SegmentSizes
 from tortie.host.routes import PROTOCOL_BIRD, Route, RouteKey
 from tortie.kernel import api, netns, sysctl
 from tortie.kernel import netlink as nl
@@ -78,6 +78,21 @@ def test_a_veth_pair_across_namespaces(netns: Callable[[], str]) -> None:
         assert not here.delete_link("cali1"), "gone already"
         assert there.link("eth9") is None
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("sizes", [SegmentSizes(32768, 32768), SegmentSizes(196608, 65536)])
+def test_how_large_packets_are_that_a_veth_pair_takes(routes: RouteSocket, sizes: SegmentSizes) -> None:
+    routes.create_veth(VethEnd(name="uplink"), VethEnd(name="line"))
+    routes.set_link(routes.need_link("uplink").index, segments=sizes)
+    taken = routes.need_link("uplink").segments
+    # A kernel before 6.3 has one size for both.
+    assert taken in (sizes, SegmentSizes(sizes.ipv6, sizes.ipv6))
+    routes.create_veth(VethEnd(name="cali1", segments=taken), VethEnd(name="cali1p", segments=taken))
+    routes.create_veth(VethEnd(name="cali2"), VethEnd(name="cali2p"))
+    for name in ("cali1", "cali1p"):
+        assert routes.need_link(name).segments == taken
+    for name in ("cali2", "cali2p"):
+        assert routes.need_link(name).segments == SegmentSizes(65536, 65536)
 
 
 def test_a_missing_interface(routes: RouteSocket) -> None:

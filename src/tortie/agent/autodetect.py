@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from tortie.errors import UsageError
-from tortie.host.links import Link, LinkAddress
+from tortie.host.links import UNKNOWN_SEGMENTS, Link, LinkAddress, SegmentSizes
 from tortie.net.addresses import Address, Interface, Prefix, Version
 
 SKIPPED = (
@@ -55,6 +55,7 @@ class HostInterface:
     name: str
     up: bool = True
     mtu: int = DEFAULT_MTU
+    segments: SegmentSizes = UNKNOWN_SEGMENTS
     addresses: tuple[Interface, ...] = ()
 
 
@@ -189,9 +190,20 @@ def holder(address: Address, interfaces: Iterable[HostInterface]) -> Found | Non
 
 def link_mtu(pattern: str, interfaces: Iterable[HostInterface]) -> int:
     """The smallest MTU of the interfaces that are up and match: what fits through each of them. 1500 when none does."""
+    return min((each.mtu for each in _uplinks(pattern, interfaces)), default=DEFAULT_MTU)
+
+
+def link_segments(pattern: str, interfaces: Iterable[HostInterface]) -> SegmentSizes:
+    """The smallest of the same interfaces: what each of them takes without the CPU's help. Unknown when one's is."""
+    sizes = [each.segments for each in _uplinks(pattern, interfaces)]
+    return SegmentSizes(
+        min((each.ipv4 for each in sizes), default=0), min((each.ipv6 for each in sizes), default=0)
+    )
+
+
+def _uplinks(pattern: str, interfaces: Iterable[HostInterface]) -> list[HostInterface]:
     expression = re.compile(pattern)
-    mtus = [each.mtu for each in interfaces if each.up and expression.search(each.name)]
-    return min(mtus, default=DEFAULT_MTU)
+    return [each for each in interfaces if each.up and expression.search(each.name)]
 
 
 def host_interface(link: Link, addresses: Iterable[LinkAddress]) -> HostInterface:
@@ -199,5 +211,9 @@ def host_interface(link: Link, addresses: Iterable[LinkAddress]) -> HostInterfac
     usable = [each for each in addresses if each.scope in _WIDE_SCOPES and not each.tentative]
     usable.sort(key=lambda each: not each.permanent)
     return HostInterface(
-        name=link.name, up=link.up, mtu=link.mtu, addresses=tuple(each.interface for each in usable)
+        name=link.name,
+        up=link.up,
+        mtu=link.mtu,
+        segments=link.segments,
+        addresses=tuple(each.interface for each in usable),
     )

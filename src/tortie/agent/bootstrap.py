@@ -21,6 +21,7 @@ from tortie.agent.autodetect import (
     holder,
     host_interface,
     link_mtu,
+    link_segments,
     other_networks,
     why_none,
 )
@@ -36,7 +37,7 @@ from tortie.agent.cluster_defaults import (
     stored_or_none,
     written,
 )
-from tortie.agent.default_pools import pool_overlaps, workload_mtu
+from tortie.agent.default_pools import PodSizes, pod_sizes, pool_overlaps
 from tortie.agent.node_options import NodeOptions
 from tortie.datastore.store import Store
 from tortie.errors import Conflict, InvalidResource, UsageError
@@ -77,12 +78,12 @@ class Machine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeIdentity:
-    """Who this node is now. ``link_mtu`` is what fits through its uplinks."""
+    """Who this node is now. ``link`` is what its uplinks take."""
 
     node: str
     ipv4: Interface | None
     ipv6: Interface | None
-    link_mtu: int
+    link: PodSizes
 
     def address(self, version: int) -> Interface | None:
         return self.ipv4 if version == 4 else self.ipv6
@@ -130,11 +131,12 @@ async def settle_node(store: Store, options: NodeOptions, machine: Machine) -> N
             await _refuse_conflict(store, options.node, addresses)
         networks = other_networks(interfaces, addresses.values())
         if await written(store, stored, node_resource(key, stored, options, addresses, networks)):
+            pattern = await _mtu_pattern(store, options.node)
             return NodeIdentity(
                 node=options.node,
                 ipv4=addresses.get(4),
                 ipv6=addresses.get(6),
-                link_mtu=link_mtu(await _mtu_pattern(store, options.node), interfaces),
+                link=PodSizes(link_mtu(pattern, interfaces), link_segments(pattern, interfaces)),
             )
     raise Conflict(str(key))
 
@@ -161,9 +163,9 @@ async def watch_addresses(
         await on_look(identity, refusal)
 
 
-async def pod_mtu(store: Store, identity: NodeIdentity) -> int:
-    """What a pod's interface gets: the uplinks' MTU less what encapsulation adds."""
-    return workload_mtu(identity.link_mtu, await pools_of(store))
+async def sizes_of_pods(store: Store, identity: NodeIdentity) -> PodSizes:
+    """What a pod's interface gets: what the uplinks take, less what encapsulation costs."""
+    return pod_sizes(identity.link, await pools_of(store))
 
 
 async def _find_all(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from tortie.agent.autodetect import HostInterface
 from tortie.agent.node_options import DEFAULT_POOL_NAMES, PoolOptions
 from tortie.errors import UsageError
+from tortie.host.links import COMMON_SEGMENTS, SegmentSizes
 from tortie.net.addresses import Prefix, Version
 from tortie.resources.ip_pool import INFO, IP_POOL, IPPoolSpec
 from tortie.resources.resource import Resource, ResourceKey
@@ -72,12 +74,23 @@ def pool_overlaps(spec: IPPoolSpec, network: Prefix) -> bool:
         return False
 
 
-def workload_mtu(link: int, pools: Iterable[Resource[IPPoolSpec]]) -> int:
-    """The uplinks' MTU less the widest encapsulation that a pool asks for."""
+class PodSizes(NamedTuple):
+    """What the wires of pods get."""
+
+    mtu: int
+    segments: SegmentSizes
+
+
+def pod_sizes(link: PodSizes, pools: Iterable[Resource[IPPoolSpec]]) -> PodSizes:
+    """``link``: the uplinks'. The MTU less the widest encapsulation that a pool asks for; packets to be cut as large as the
+    uplinks', but no larger than a tunnel takes where one may be in the way, nor than IPv6's forwarding does (ADR 14)."""
     added = [0]
     for pool in pools:
         if pool.spec.ipip_mode != "Never":
             added.append(_IPIP_BYTES)
         if pool.spec.vxlan_mode != "Never":
             added.append(_VXLAN_V6_BYTES if ":" in pool.spec.cidr else _VXLAN_BYTES)
-    return link - max(added)
+    ipv4, ipv6 = link.segments
+    if max(added):
+        ipv4 = min(ipv4, COMMON_SEGMENTS)
+    return PodSizes(link.mtu - max(added), SegmentSizes(ipv4, min(ipv6, COMMON_SEGMENTS)))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tortie.agent import process
-from tortie.agent.bootstrap import NodeIdentity, ThisMachine, bootstrap, pod_mtu, watch_addresses
+from tortie.agent.bootstrap import NodeIdentity, ThisMachine, bootstrap, sizes_of_pods, watch_addresses
 from tortie.agent.cni_gate import Gate
 from tortie.agent.config import AgentConfig
+from tortie.agent.default_pools import PodSizes
 from tortie.agent.machine_view import MachineView
 from tortie.agent.node_options import node_options
 from tortie.agent.operations import Operations
@@ -39,6 +40,7 @@ from tortie.desired.endpoints import EndpointKey
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Problem
 from tortie.errors import KernelError, StoreError, TortieError
+from tortie.host.links import SegmentSizes
 from tortie.ipam.allocator import Allocator
 from tortie.kernel.bird import BirdControl
 from tortie.kernel.pod_link import LinuxPodLinks
@@ -93,7 +95,7 @@ class Node:
         self._dataplane: LinuxDataplane | None = None
         self._current: ProcessSettings | None = None
         self._status_files: StatusFiles | None = None
-        self._mtu = 0
+        self._sizes = PodSizes(0, SegmentSizes())
 
     async def run(self) -> None:
         """Set the node up, and carry its pods. Eternal."""
@@ -102,8 +104,10 @@ class Node:
         self._datastore.report(ready=False, reason="not reached yet")
         self._store = store = open_store(self._config.datastore, config=self._config.file)
         identity = await self._patiently(lambda: bootstrap(store, self._options, self._machine))
-        self._mtu = await self._patiently(lambda: pod_mtu(store, identity))
-        logger.info("node", node=identity.node, ipv4=identity.ipv4, ipv6=identity.ipv6, mtu=self._mtu)
+        self._sizes = await self._patiently(lambda: sizes_of_pods(store, identity))
+        logger.info(
+            "node", node=identity.node, ipv4=identity.ipv4, ipv6=identity.ipv6, **self._sizes._asdict()
+        )
         pipeline = self._make_pipeline()
         allocator = Allocator(store, self._config.node)
         handler = self._make_workloads(store, allocator, pipeline)
@@ -168,7 +172,7 @@ class Node:
         pipeline.hang_dataplane_after_seconds = self._config.hang_dataplane_after_seconds
         self._pipeline = pipeline
         self._operations.pipeline = pipeline
-        self._operations.mtu = lambda: self._mtu
+        self._operations.mtu = lambda: self._sizes.mtu
         self._operations.machine = MachineView(bird, control)
         return pipeline
 
@@ -191,7 +195,8 @@ class Node:
             live=LiveFacts(store, self._config.node),
             realised=pipeline.realised,
             links=self._links,
-            mtu=lambda: self._mtu,
+            mtu=lambda: self._sizes.mtu,
+            segments=lambda: self._sizes.segments,
             interface_prefix=lambda: _prefix(pipeline),
         )
 
@@ -273,9 +278,9 @@ class Node:
                 before = now
             self._startup.report()
             try:
-                self._mtu = await pod_mtu(store, now)
+                self._sizes = await sizes_of_pods(store, now)
             except StoreError as error:
-                logger.info("cannot look at the pools for the MTU", error=str(error))
+                logger.info("cannot look at the pools for the sizes of pods' wires", error=str(error))
 
         await watch_addresses(store, self._options, self._machine, identity, looked)
 

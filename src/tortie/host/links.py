@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tortie.net.addresses import Address, Interface
+
+COMMON_SEGMENTS = 65536
+"""What nearly every interface has for both IP versions, and a tunnel no more than."""
+
+
+class SegmentSizes(NamedTuple):
+    """How large a packet an interface takes over, to be cut into segments for the line there or behind it
+    (``gso_ipv4_max_size``, ``gso_max_size``). One that is larger is cut by the CPU before. 0: not known."""
+
+    ipv4: int = 0
+    ipv6: int = 0
+
+
+UNKNOWN_SEGMENTS = SegmentSizes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +35,7 @@ class Link:
     kind: str = ""
     mac: str = ""
     mtu: int = 0
+    segments: SegmentSizes = UNKNOWN_SEGMENTS
     up: bool = False
     running: bool = False
     loopback: bool = False

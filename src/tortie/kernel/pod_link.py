@@ -1,7 +1,7 @@
 """The wire of a pod: a veth pair from the node's namespace into the pod's, and everything inside the pod that belongs to it.
 
 Hot path of ADD and DEL: a few batches of netlink and a few writes to /proc/sys, no program, no library. The host's end
-is left to the dataplane but for its name, MAC and MTU. Source: Calico's ``cni-plugin/pkg/dataplane/linux``.
+is left to the dataplane but for its name, MAC and sizes. Source: Calico's ``cni-plugin/pkg/dataplane/linux``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from tortie.errors import KernelError, NamespaceGone
-from tortie.host.links import Link, LinkAddress, Neighbour
+from tortie.host.links import UNKNOWN_SEGMENTS, Link, LinkAddress, Neighbour, SegmentSizes
 from tortie.host.routes import PROTOCOL_BOOT, Route
 from tortie.kernel import netlink as nl
 from tortie.kernel import netns, sysctl
@@ -45,13 +45,14 @@ _REMOVE_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class PodLink:
-    """A wire as it shall be. ``mtu`` 0 leaves the kernel's; ``forwarding`` is whether the pod may route (ip_forward)."""
+    """A wire as it shall be. Sizes of 0 leave the kernel's; ``forwarding`` is whether the pod may route (ip_forward)."""
 
     host_name: str
     pod_name: str
     mac: str
     addresses: tuple[Address, ...] = ()
     mtu: int = 0
+    segments: SegmentSizes = UNKNOWN_SEGMENTS
     forwarding: bool = False
 
     def versions(self) -> frozenset[int]:
@@ -101,7 +102,7 @@ class PodLinks(Protocol):
         ...
 
     async def create(self, wanted: PodLink, namespace: int) -> None:
-        """Make the pair, in place of one whose host end has that name. Needs only names, MAC and MTU of ``wanted``."""
+        """Make the pair, in place of one whose host end has that name. Needs only names, MAC and sizes of ``wanted``."""
         ...
 
     async def configure(self, wanted: PodLink, namespace: int) -> None:
@@ -199,8 +200,11 @@ class LinuxPodLinks:
         )
 
     def _create(self, wanted: PodLink, namespace: int) -> None:
-        near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=wanted.mtu, up=True)
-        far = codec.VethEnd(name=wanted.pod_name, mac=wanted.mac, mtu=wanted.mtu, namespace=namespace)
+        mtu, segments = wanted.mtu, wanted.segments
+        near = codec.VethEnd(name=wanted.host_name, mac=HOST_MAC, mtu=mtu, segments=segments, up=True)
+        far = codec.VethEnd(
+            name=wanted.pod_name, mac=wanted.mac, mtu=mtu, segments=segments, namespace=namespace
+        )
         self._host.create_veth(near, far)
 
     def _configure(self, wanted: PodLink, namespace: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from tortie.errors import KernelError
-from tortie.host.links import Link, LinkAddress, Neighbour
+from tortie.host.links import UNKNOWN_SEGMENTS, Link, LinkAddress, Neighbour, SegmentSizes
 from tortie.host.routes import Route
 from tortie.kernel import netlink as nl
 from tortie.kernel import rtnetlink_codec as codec
@@ -95,6 +95,7 @@ class RouteSocket:
         name: str | None = None,
         master: int | None = None,
         namespace: int | None = None,
+        segments: SegmentSizes = UNKNOWN_SEGMENTS,
     ) -> None:
         """Change an interface; None leaves a thing as it is."""
         self.netlink.request(
@@ -107,6 +108,7 @@ class RouteSocket:
                 name=name,
                 master=master,
                 namespace=namespace,
+                segments=segments,
             )
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tortie.host.links import Link, LinkAddress, Neighbour
+from tortie.host.links import COMMON_SEGMENTS, UNKNOWN_SEGMENTS, Link, LinkAddress, Neighbour, SegmentSizes
 from tortie.host.routes import Route, RouteKind, Scope
 from tortie.kernel import netlink as nl
 from tortie.net.addresses import BITS, Address, Interface, Prefix
@@ -28,6 +28,7 @@ _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 18, 28, 29, 37
 _IFLA_NUM_TX, _IFLA_NUM_RX = 31, 32
+_IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_CONF = 26, 1, 2
 IPV4_SWITCHES = {"forwarding": 1, "proxy_arp": 3, "rp_filter": 8, "route_localnet": 26}
 """Places in the kernel's array, counted from 1 (``linux/ip.h``)."""
@@ -89,6 +90,7 @@ def set_link(
     name: str | None = None,
     master: int | None = None,
     namespace: int | None = None,
+    segments: SegmentSizes = UNKNOWN_SEGMENTS,
 ) -> nl.Request:
     """Change an interface; None leaves a thing as it is. ``namespace`` (a descriptor) moves it there."""
     body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
@@ -102,6 +104,7 @@ def set_link(
         body += nl.u32(_IFLA_MASTER, master)
     if namespace is not None:
         body += nl.u32(_IFLA_NET_NS_FD, namespace)
+    body += _segment_sizes(segments)
     return nl.Request(SET_LINK, 0, body, "change the interface", subject)
 
 
@@ -113,7 +116,7 @@ def delete_link(index: int, *, subject: str) -> nl.Request:
 class VethEnd:
     """One end of a veth pair to be made. ``namespace`` is a descriptor (None: the socket's own namespace).
 
-    ``queues`` 0 leaves the kernel's choice.
+    What is 0 leaves the kernel's choice.
     """
 
     name: str
@@ -122,6 +125,7 @@ class VethEnd:
     up: bool = False
     namespace: int | None = None
     queues: int = 0
+    segments: SegmentSizes = UNKNOWN_SEGMENTS
 
 
 def _veth_end(end: VethEnd) -> tuple[bytes, bytes]:
@@ -135,7 +139,21 @@ def _veth_end(end: VethEnd) -> tuple[bytes, bytes]:
         parts += nl.u32(_IFLA_NET_NS_FD, end.namespace)
     if end.queues:
         parts += nl.u32(_IFLA_NUM_TX, end.queues) + nl.u32(_IFLA_NUM_RX, end.queues)
+    parts += _segment_sizes(end.segments)
     return _LINK.pack(0, 0, 0, flags, flags), parts
+
+
+def _segment_sizes(sizes: SegmentSizes) -> bytes:
+    """A kernel before 6.3 passes over IPv4's own size, and takes IPv6's for both, as newer ones do up to the common one."""
+    parts = nl.u32(_IFLA_GSO_MAX_SIZE, sizes.ipv6) if sizes.ipv6 else b""
+    return parts + nl.u32(_IFLA_GSO_IPV4_MAX_SIZE, sizes.ipv4) if sizes.ipv4 else parts
+
+
+def _decode_segment_sizes(found: Mapping[int, bytes]) -> SegmentSizes:
+    ipv6 = nl.as_u32(found.get(_IFLA_GSO_MAX_SIZE, bytes(4)))
+    if _IFLA_GSO_IPV4_MAX_SIZE in found:
+        return SegmentSizes(nl.as_u32(found[_IFLA_GSO_IPV4_MAX_SIZE]), ipv6)
+    return SegmentSizes(min(ipv6, COMMON_SEGMENTS), ipv6)
 
 
 def new_veth(near: VethEnd, far: VethEnd) -> nl.Request:
@@ -185,6 +203,7 @@ def decode_link(body: bytes, found: Mapping[int, bytes] | None = None) -> Link:
         kind=kind,
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=nl.as_u32(found.get(_IFLA_MTU, b"\0\0\0\0")),
+        segments=_decode_segment_sizes(found),
         up=bool(flags & _IFF_UP),
         running=bool(flags & _IFF_RUNNING),
         loopback=bool(flags & _IFF_LOOPBACK),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tortie.errors import ProgramFailed
+from tortie.host.links import SegmentSizes
 from tortie.kernel import netns, process, sysctl
+from tortie.kernel.rtnetlink import RouteSocket
 from tortie.lab.topology import Topology, gateways
 
 SHARED_SYSCTLS = {
@@ -45,6 +47,19 @@ async def build(topology: Topology) -> None:
             commands += [f"addr add {address} dev {uplink.name} nodad" for address in uplink.addresses]
             commands += [f"route add default via {gateway} dev {uplink.name}" for gateway in uplink.gateways]
         await _ip(node.netns, commands)
+    if topology.segments:
+        set_segments(
+            fabric, (uplink.port for node in topology.nodes for uplink in node.uplinks), topology.segments
+        )
+        for node in topology.nodes:
+            set_segments(node.netns, (uplink.name for uplink in node.uplinks), topology.segments)
+
+
+def set_segments(namespace: str, names: Iterable[str], size: int) -> None:
+    """How large an IPv4 packet these interfaces take over to be cut; not in Debian's ``ip`` yet. Raises `KernelError`."""
+    with RouteSocket(namespace) as routes:
+        for name in names:
+            routes.set_link(routes.need_link(name).index, subject=name, segments=SegmentSizes(ipv4=size))
 
 
 def raise_shared_limits() -> None:

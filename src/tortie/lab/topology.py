@@ -63,6 +63,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     ipv4_pool: str
     ipv6_pool: str = ""
     ip_autodetection_method: str = "interface=eth0"
+    segments: int = 0
+    """How large an IPv4 packet the uplinks and the fabric's ports take over to be cut (0: the kernel's 64 KiB)."""
 
     @property
     def directory(self) -> Path:
@@ -131,6 +133,7 @@ def topology(
     pool: str = "192.168.0.0/16",
     dual_stack: bool = False,
     uplinks: int = 1,
+    segments: int = 0,
 ) -> Topology:
     """The lab that these options ask for. Raises `UsageError`."""
     directory_of(name)
@@ -153,6 +156,7 @@ def topology(
         nodes=tuple(_node(name, place, dual_stack, uplinks) for place in range(1, nodes + 1)),
         ipv4_pool=str(prefix),
         ipv6_pool="fd00:10:65::/48" if dual_stack else "",
+        segments=segments,
     )
 
 

@@ -105,6 +105,7 @@ class _Attachment:
         self._link = dataclasses.replace(
             sandbox.wire,
             mtu=request.config.mtu or means.mtu(),
+            segments=means.segments(),
             forwarding=request.config.container_settings.allow_ip_forwarding,
         )
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from tortie.aio.checkpoints import checkpoint
 from tortie.cni.frames import DelegateEnd
 from tortie.datastore.store import Store
+from tortie.host.links import SegmentSizes
 from tortie.ipam.allocator import Allocator
 from tortie.kernel.pod_link import PodLinks
 from tortie.resources.resource import ResourceKey, Revision
@@ -35,8 +36,9 @@ class Realised(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Means:
-    """``mtu`` is what a configuration without one gets (0: the kernel's); ``interface_prefix`` begins the name of each
-    host end. Both are asked for each ADD anew, since they may change under a running agent."""
+    """``mtu`` is what a configuration without one gets (0: the kernel's), ``segments`` what every wire gets;
+    ``interface_prefix`` begins the name of each host end. All are asked for each ADD anew, since they may change under a
+    running agent."""
 
     node: str
     store: Store
@@ -47,6 +49,7 @@ class Means:
     realised: Realised
     links: PodLinks
     mtu: Callable[[], int] = lambda: 0
+    segments: Callable[[], SegmentSizes] = SegmentSizes
     interface_prefix: Callable[[], str] = lambda: "cali"
     realise_seconds: float = 30.0
 

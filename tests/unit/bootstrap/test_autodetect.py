@@ -12,11 +12,12 @@ from tortie.agent.autodetect import (
     choose,
     host_interface,
     link_mtu,
+    link_segments,
     parse_method,
     why_none,
 )
 from tortie.errors import UsageError
-from tortie.host.links import Link, LinkAddress
+from tortie.host.links import Link, LinkAddress, SegmentSizes
 from tortie.net.addresses import Address, Interface
 
 
@@ -130,3 +131,17 @@ def test_scenario_49_the_smallest_mtu_that_counts() -> None:
     assert link_mtu("^eth0$", [one, nic("eth1", mtu=1300)]) == 1400
     for name in ("enp0s3", "ens3", "eno1", "wlp2s0", "wlan0", "enx001122334455"):
         assert link_mtu(MTU_PATTERN, [nic(name, mtu=1234)]) == 1234
+
+
+def test_the_smallest_segment_sizes_that_count() -> None:
+    def sized(name: str, ipv4: int, ipv6: int, *, up: bool = True) -> HostInterface:
+        return HostInterface(name=name, up=up, segments=SegmentSizes(ipv4, ipv6))
+
+    one = sized("eth0", 196608, 65536)
+    assert link_segments(MTU_PATTERN, [one]) == SegmentSizes(196608, 65536)
+    assert link_segments(MTU_PATTERN, [one, sized("eth1", 65536, 16384)]) == SegmentSizes(65536, 16384)
+    assert link_segments(MTU_PATTERN, [one, sized("eth1", 65536, 131072)]) == SegmentSizes(65536, 65536)
+    others = [sized("eth1", 9, 9, up=False), sized("docker0", 9, 9)]
+    assert link_segments(MTU_PATTERN, [one, *others]) == SegmentSizes(196608, 65536)
+    assert link_segments(MTU_PATTERN, [one, sized("eth1", 0, 0)]) == SegmentSizes(), "one that is not told"
+    assert link_segments("^bond0$", [one]) == SegmentSizes()

@@ -11,17 +11,21 @@ from typing import Any
 import pytest
 
 from tortie.agent.autodetect import HostInterface
-from tortie.agent.bootstrap import NodeIdentity, bootstrap, pod_mtu, settle_node, watch_addresses
+from tortie.agent.bootstrap import NodeIdentity, bootstrap, settle_node, sizes_of_pods, watch_addresses
+from tortie.agent.default_pools import PodSizes
 from tortie.agent.node_options import NodeOptions, node_options
 from tortie.datastore.open import open_store
 from tortie.datastore.store import Store
 from tortie.errors import InvalidResource, NotFound, UsageError
+from tortie.host.links import UNKNOWN_SEGMENTS, SegmentSizes
 from tortie.net.addresses import Address, Interface, Version
 from tortie.resources.cluster_information import CLUSTER_INFORMATION
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION, FelixConfigurationSpec
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec, among
 from tortie.resources.node import NODE, NodeAddress, NodeBGPSpec, NodeSpec
 from tortie.resources.resource import Kind, Metadata, Resource, ResourceKey
+
+BIG = SegmentSizes(196608, 131072)
 
 
 class FakeMachine:
@@ -40,8 +44,12 @@ class FakeMachine:
         return Address.parse(self.source) if self.source else None
 
 
-def nic(name: str, *addresses: str, mtu: int = 1500) -> HostInterface:
-    return HostInterface(name=name, mtu=mtu, addresses=tuple(map(Interface.parse, addresses)))
+def nic(
+    name: str, *addresses: str, mtu: int = 1500, segments: SegmentSizes = UNKNOWN_SEGMENTS
+) -> HostInterface:
+    return HostInterface(
+        name=name, mtu=mtu, segments=segments, addresses=tuple(map(Interface.parse, addresses))
+    )
 
 
 def machine(number: int = 1, **more: Any) -> FakeMachine:
@@ -64,9 +72,9 @@ def options(node: str = "node1", **said: str) -> NodeOptions:
 
 
 async def test_the_first_node_of_a_cluster(store: Store) -> None:
-    identity = await bootstrap(store, options(), machine(mtu=1450))
+    identity = await bootstrap(store, options(), machine(mtu=1450, segments=BIG))
     assert identity == NodeIdentity(
-        node="node1", ipv4=Interface.parse("172.30.0.11/24"), ipv6=None, link_mtu=1450
+        node="node1", ipv4=Interface.parse("172.30.0.11/24"), ipv6=None, link=PodSizes(1450, BIG)
     )
     node = await get(store, NODE, "node1")
     assert node.spec.bgp == NodeBGPSpec(ipv4_address="172.30.0.11/24")
@@ -81,7 +89,7 @@ async def test_the_first_node_of_a_cluster(store: Store) -> None:
     felix = (await get(store, FELIX_CONFIGURATION)).spec
     assert felix.nat_outgoing_exclusions == "IPPoolsAndHostIPs"
     assert felix.default_endpoint_to_host_action == "Return"
-    assert await pod_mtu(store, identity) == 1450
+    assert await sizes_of_pods(store, identity) == PodSizes(1450, SegmentSizes(196608, 65536))
 
 
 async def test_doing_it_again_writes_nothing(store: Store) -> None:
@@ -121,7 +129,9 @@ async def test_what_is_set_stays(store: Store) -> None:
         Resource(key=ResourceKey(IP_POOL, "mine"), spec=IPPoolSpec(cidr="10.5.0.0/16", vxlan_mode="Always"))
     )
     identity = await bootstrap(
-        store, options(), FakeMachine(nic("eth0", "172.30.0.11/24", mtu=1200), nic("eth1", mtu=1400))
+        store,
+        options(),
+        FakeMachine(nic("eth0", "172.30.0.11/24", mtu=1200), nic("eth1", mtu=1400, segments=BIG)),
     )
     node = await get(store, NODE, "node1")
     assert node.metadata.labels == {"rack": "a"}
@@ -135,8 +145,10 @@ async def test_what_is_set_stays(store: Store) -> None:
     assert felix.nat_outgoing_exclusions == "IPPoolsAndHostIPs"
     with pytest.raises(NotFound):
         await get(store, IP_POOL, "default-ipv4-ippool")
-    assert identity.link_mtu == 1400
-    assert await pod_mtu(store, identity) == 1350
+    assert identity.link == PodSizes(1400, BIG)
+    assert await sizes_of_pods(store, identity) == PodSizes(1350, SegmentSizes(65536, 65536)), (
+        "a tunnel takes no more"
+    )
 
 
 async def test_many_nodes_at_once_agree(store: Store, tmp_path: Path) -> None:

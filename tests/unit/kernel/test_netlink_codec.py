@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tortie.host.links import Neighbour
+from tortie.host.links import Neighbour, SegmentSizes
 from tortie.host.routes import Route, RouteKey, RouteKind
 from tortie.kernel import netlink as nl
 from tortie.kernel import rtnetlink_codec as codec
@@ -139,3 +139,32 @@ def test_neighbours() -> None:
 def test_the_far_end_of_a_veth_pair_cannot_be_made_up() -> None:
     with pytest.raises(ValueError, match="far end eth0"):
         codec.new_veth(codec.VethEnd(name="cali1", up=True), codec.VethEnd(name="eth0", up=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "attributes"),
+    [
+        (SegmentSizes(), {}),
+        (SegmentSizes(196608, 65536), {41: 65536, 63: 196608}),
+        (SegmentSizes(196608, 0), {63: 196608}),
+        (SegmentSizes(0, 32768), {41: 32768}),
+    ],
+)
+def test_segment_sizes(sizes: SegmentSizes, attributes: dict[int, int]) -> None:
+    body = codec.set_link(3, subject="eth0", segments=sizes).body
+    assert {kind: nl.as_u32(value) for kind, value in nl.attribute_list(body, 16)} == attributes
+    near, far = codec.VethEnd(name="cali1", segments=sizes), codec.VethEnd(name="eth0", segments=sizes)
+    body = codec.new_veth(near, far).body
+    for kind, value in attributes.items():
+        assert body.count(nl.u32(kind, value)) == 2, "each end has it"
+
+
+def test_segment_sizes_of_a_kernel_that_has_one_for_both() -> None:
+    """Before 6.3: IPv4 never had more than the common size there."""
+    for told, ipv4 in ((32768, 32768), (65536, 65536), (196608, 65536)):
+        body = codec.set_link(3, subject="eth0").body + nl.u32(41, told)
+        assert codec.decode_link(body).segments == SegmentSizes(ipv4, told)
+    both = nl.u32(41, 65536) + nl.u32(63, 196608)
+    assert codec.decode_link(codec.set_link(3, subject="eth0").body + both).segments == SegmentSizes(
+        196608, 65536
+    )
