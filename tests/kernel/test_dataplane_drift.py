@@ -198,6 +198,47 @@ async def test_switches_of_nobody_are_left_alone(world: World, repairing: Repair
     assert world.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "0"
 
 
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [
+        ("ipv4/conf/{}/proxy_arp", "0"),
+        ("ipv4/conf/{}/forwarding", "0"),
+        ("ipv4/conf/{}/rp_filter", "1"),
+        ("ipv6/conf/{}/proxy_ndp", "0"),
+        ("ipv6/conf/{}/forwarding", "0"),
+        ("ipv6/conf/{}/disable_ipv6", "1"),  # of which the addresses tell, that go
+    ],
+)
+async def test_switches_of_an_interface_are_made_good_at_once(
+    world: World, repairing: Repairing, switch: str, value: str
+) -> None:
+    a, b = world.pod(1), world.pod(2)
+    await applied(repairing.plane, world.flush(a, b, settings=RETURN))
+    path = f"net/{switch.format(a.interface)}"
+    right = world.run("sysctl", "-n", path).strip()
+    assert right != value
+    for _ in range(2):
+        world.run("sysctl", "-qw", f"{path}={value}")
+        await until(lambda: world.run("sysctl", "-n", path).strip() == right)
+        await until(lambda: has_route(world, a.v6.prefix, a.interface))
+    for one, two in ((a.v4, b.v4), (a.v6, b.v6)):
+        assert heard(a.namespace, one, b.namespace, two) is not None
+
+
+async def test_an_endpoint_that_comes_is_no_drift(world: World, repairing: Repairing) -> None:
+    """All its switches are set, of which the kernel tells."""
+    await applied(repairing.plane, world.flush(world.pod(1), settings=RETURN))
+    world.run("nft", "add table inet theirs")
+    await until(lambda: repairing.repairs)
+    repairs = repairing.repairs
+    await applied(repairing.plane, world.flush(world.pod(2)))
+    await asyncio.sleep(0)
+    assert repairing.repairs == repairs
+    world.run("nft", "add table inet others")
+    await until(lambda: repairing.repairs > repairs)
+    assert repairing.repairs == repairs + 1
+
+
 async def test_switches_are_made_good_by_a_refresh(world: World, repairing: Repairing) -> None:
     a = world.pod(1)
     await applied(repairing.plane, world.flush(a, settings=RETURN))

@@ -325,9 +325,10 @@ def test_events_say_who_caused_them(namespace: str, routes: RouteSocket) -> None
     assert ("cali1", True) in links
 
 
-def test_switches_of_the_whole_node_are_told_of(namespace: str) -> None:
+def test_switches_are_told_of(namespace: str) -> None:
     names = ("net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv6/conf/all/forwarding")
-    others = ("net/ipv4/conf/default/rp_filter", "net/ipv4/conf/lo/forwarding", "net/ipv6/conf/lo/forwarding")
+    others = ("net/ipv4/conf/default/rp_filter", "net/ipv6/conf/default/forwarding")
+    of_one = ("ipv4/forwarding", "ipv4/rp_filter", "ipv4/proxy_arp", "ipv6/forwarding", "ipv6/proxy_ndp")
 
     def toggle(name: str) -> str:
         value = str(1 - (sysctl.read(name) == "1"))
@@ -337,8 +338,17 @@ def test_switches_of_the_whole_node_are_told_of(namespace: str) -> None:
     with RouteMonitor(namespace, switches=True) as monitor:
         for name in others:
             netns.run(namespace, partial(toggle, name))
+        expected: list[SwitchEvent] = []
+        for name in of_one:  # of the loopback interface, the first
+            version, _, switch = name.partition("/")
+            value = netns.run(namespace, partial(toggle, f"net/{version}/conf/lo/{switch}"))
+            expected.append(SwitchEvent(name, value, 1))
+        told = [event for event in monitor.read() if isinstance(event, SwitchEvent)]
+        assert told == expected
         expected = [SwitchEvent(name, netns.run(namespace, partial(toggle, name))) for name in names]
-        assert [event for event in monitor.read() if isinstance(event, SwitchEvent)] == expected
+        told = [event for event in monitor.read() if isinstance(event, SwitchEvent)]
+        assert [event for event in told if not event.index] == expected
+        assert SwitchEvent("ipv4/forwarding", expected[0].value, 1) in told, "the node's is everybody's"
 
 
 def test_lost_events_are_told_of(namespace: str, routes: RouteSocket) -> None:

@@ -1,4 +1,4 @@
-"""What changes in links, addresses, routes and the switches for all of a network namespace, as it happens."""
+"""What changes in links, addresses, routes and switches of a network namespace, as it happens."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ class RouteEvent:
 
 @dataclass(frozen=True, slots=True)
 class SwitchEvent:
-    """A switch of the whole node was set, maybe to what it was: ``net/ipv4/ip_forward``."""
+    """A switch was set, maybe to what it was: of the whole node, ``net/ipv4/ip_forward``; or of the interface with this
+    ``index``, ``ipv4/proxy_arp``. See `rtnetlink_codec` for those that the kernel tells of."""
 
     name: str
     value: str
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class RouteMonitor:
                 raise KernelError(error.errno or errno.EIO, "hear of changes in the kernel") from error
             for message in received:
                 if message.kind == codec.NEW_NETCONF:
-                    events += [SwitchEvent(*switch) for switch in codec.decode_switches(message.body).items()]
+                    index, switches = codec.decode_switches(message.body)
+                    events += [SwitchEvent(*switch, index) for switch in switches.items()]
                     continue
                 event = self._decode(message)
                 if event is not None:

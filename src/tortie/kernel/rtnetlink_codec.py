@@ -451,8 +451,8 @@ def decode_neighbour_limit(body: bytes) -> int | None:
     return nl.as_u32(found[_TABLE_THRESHOLD_3]) if _TABLE_THRESHOLD_3 in found else None
 
 
-_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER = 1, 2, 3
-_ALL_INTERFACES = 0xFFFFFFFF
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER, _NETCONFA_PROXY_NEIGH = 1, 2, 3, 5
+_ALL_INTERFACES, _INTERFACES_TO_COME = 0xFFFFFFFF, 0xFFFFFFFE
 _NODE_SWITCHES = {
     (socket.AF_INET, _NETCONFA_FORWARDING): "net/ipv4/ip_forward",
     (socket.AF_INET, _NETCONFA_RP_FILTER): "net/ipv4/conf/all/rp_filter",
@@ -460,13 +460,26 @@ _NODE_SWITCHES = {
 }
 
 
-def decode_switches(body: bytes) -> dict[str, str]:
-    """Of ``NEW_NETCONF``: the switches that are the whole node's, by their place under /proc/sys; not those of an interface."""
+_LINK_SWITCHES = {
+    (socket.AF_INET, _NETCONFA_FORWARDING): "ipv4/forwarding",
+    (socket.AF_INET, _NETCONFA_RP_FILTER): "ipv4/rp_filter",
+    (socket.AF_INET, _NETCONFA_PROXY_NEIGH): "ipv4/proxy_arp",
+    (socket.AF_INET6, _NETCONFA_FORWARDING): "ipv6/forwarding",
+    (socket.AF_INET6, _NETCONFA_PROXY_NEIGH): "ipv6/proxy_ndp",
+}
+"""All of ours that the kernel tells of."""
+
+
+def decode_switches(body: bytes) -> tuple[int, dict[str, str]]:
+    """Of ``NEW_NETCONF``: whose switches, and how they stand. An interface's index and names as `decode_link_with_switches` has
+    them; or 0 for the whole node, and places under /proc/sys. Those of interfaces to come are left out."""
     found = nl.attributes(body, 4)
-    if nl.as_u32(found.get(_NETCONFA_IFINDEX, bytes(4))) != _ALL_INTERFACES:
-        return {}
-    return {
+    index = nl.as_u32(found.get(_NETCONFA_IFINDEX, bytes(4)))
+    if index == _INTERFACES_TO_COME:
+        return 0, {}
+    whole = index == _ALL_INTERFACES
+    return 0 if whole else index, {
         name: str(nl.as_u32(found[kind]))
-        for (family, kind), name in _NODE_SWITCHES.items()
+        for (family, kind), name in (_NODE_SWITCHES if whole else _LINK_SWITCHES).items()
         if family == body[0] and kind in found
     }

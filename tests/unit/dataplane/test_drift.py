@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tortie.dataplane.linux.drift import DriftWatch
+from tortie.dataplane.linux.drivers.links import GATEWAY_V6
+from tortie.dataplane.linux.managers.links import LinkKey
 from tortie.dataplane.linux.managers.node import FORWARD_V4, FORWARD_V6, NOT_STRICT, REVERSE_PATH
 from tortie.host.links import Link, LinkAddress
 from tortie.host.routes import Route, RouteKey
@@ -39,6 +41,7 @@ def watch(links: dict[str, Link]) -> DriftWatch:
     made = DriftWatch(
         links=links,
         wanted_interfaces=lambda: {"cali1", "cali2"},
+        wanted_aspects={LinkKey("cali1", "ipv4"), LinkKey("cali2", "ipv6")},
         wanted_routes={WANTED.key: WANTED, BLACKHOLE.key: BLACKHOLE},
         wanted_switches={FORWARD_V4: "1", REVERSE_PATH: NOT_STRICT},
         wants_addresses=lambda: bool(EXPECTING),
@@ -158,3 +161,40 @@ def test_addresses_count_only_while_a_host_endpoint_expects_some(watch: DriftWat
 def test_a_switch_that_is_not_as_wanted(watch: DriftWatch, name: str, value: str, drifted: bool) -> None:
     assert watch.hear([SwitchEvent(name, value)]) == (drifted, False)
     assert watch.hints.switches is bool(watch.hints) is drifted
+
+
+@pytest.mark.parametrize(
+    ("index", "name", "value", "drifted"),
+    [
+        (3, "ipv4/proxy_arp", "0", True),
+        (3, "ipv4/proxy_arp", "1", False),
+        (3, "ipv4/rp_filter", "2", True),
+        (3, "ipv6/forwarding", "0", False),  # no address of that version
+        (9, "ipv4/forwarding", "0", False),  # no workload's
+        (77, "ipv4/forwarding", "0", False),  # nobody that we know
+    ],
+)
+def test_a_switch_of_an_interface_that_is_not_as_wanted(
+    watch: DriftWatch, index: int, name: str, value: str, drifted: bool
+) -> None:
+    answer = watch.hear([SwitchEvent(name, value, index)])
+    assert (answer, watch.hints.interfaces) == ((drifted, False), {"cali1"} if drifted else set())
+    assert not watch.hints.switches
+
+
+def test_a_new_interface_starts_with_switches_that_are_not_ours_yet(watch: DriftWatch) -> None:
+    first, then = (SwitchEvent("ipv4/proxy_arp", value, 3) for value in ("0", "1"))
+    assert seen(watch, first, then) == (NO, set(), set())
+
+
+def test_a_workload_whose_gateway_goes_is_looked_at(watch: DriftWatch) -> None:
+    watch.learn({4: "cali2"})
+
+    def gone(index: int, interface: Interface = GATEWAY_V6) -> AddressEvent:
+        return AddressEvent(LinkAddress(index=index, interface=interface), gone=True)
+
+    assert seen(watch, gone(3), gone(9)) == (NO, set(), set()), "no IPv6 there"
+    assert seen(watch, gone(4, Interface.parse("fe80::1/64"))) == (NO, set(), set())
+    there = AddressEvent(LinkAddress(index=4, interface=GATEWAY_V6))
+    assert seen(watch, gone(4), there) == (NO, set(), set())
+    assert seen(watch, gone(4)) == (LATER, {"cali2"}, set())

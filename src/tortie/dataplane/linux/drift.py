@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from tortie.dataplane.linux.drivers.links import GATEWAY_V6, SWITCHES
+from tortie.dataplane.linux.managers.links import LinkKey
 from tortie.dataplane.linux.managers.node import switch_value
 from tortie.host.links import Link
 from tortie.host.routes import Route, RouteKey
@@ -36,6 +39,7 @@ class DriftWatch:
         *,
         links: Mapping[str, Link],
         wanted_interfaces: Callable[[], Collection[str]],
+        wanted_aspects: Collection[LinkKey],
         wanted_routes: Mapping[RouteKey, Route],
         wanted_switches: Mapping[str, str],
         wants_addresses: Callable[[], bool],
@@ -45,6 +49,7 @@ class DriftWatch:
         self.hints = Hints()
         self._links = links
         self._wanted_interfaces = wanted_interfaces
+        self._wanted_aspects = wanted_aspects
         self._wanted_routes = wanted_routes
         self._wanted_switches = wanted_switches
         self._wants_addresses = wants_addresses
@@ -59,9 +64,9 @@ class DriftWatch:
         """
         now, later = False, False
         events = list(events)
-        last = {event.link.index: event for event in events if isinstance(event, LinkEvent)}
+        last = {_subject(event): event for event in events}
         for event in events:
-            if isinstance(event, LinkEvent) and last[event.link.index] is not event:
+            if _subject(event) is not None and last[_subject(event)] is not event:
                 continue  # it was so for a moment; what counts is how it is
             if isinstance(event, EventsLost):
                 self.hints.everything = now = True
@@ -69,7 +74,8 @@ class DriftWatch:
                 at_once, soon = self._link(event)
                 now, later = now or at_once, later or soon
             elif isinstance(event, AddressEvent):
-                now = self._address(event) or now
+                at_once, soon = self._address(event)
+                now, later = now or at_once, later or soon
             elif isinstance(event, SwitchEvent):
                 now = self._switch(event) or now
             elif event.port != self._own_port:
@@ -96,14 +102,29 @@ class DriftWatch:
         self.hints.interfaces.add(link.name)
         return True, False
 
-    def _address(self, event: AddressEvent) -> bool:
-        """Which interface a HostEndpoint means may depend on it; no workload's does."""
+    def _address(self, event: AddressEvent) -> tuple[bool, bool]:
+        """Which interface a HostEndpoint means may depend on it. Of a workload's interface the gateway counts, which goes too
+        when somebody switches IPv6 off there."""
         name = self._names.get(event.address.index, "")
-        concerns = self._wants_addresses() and name not in self._wanted_interfaces()
+        if name in self._wanted_interfaces():
+            lost = event.gone and event.address.interface.address == GATEWAY_V6.address
+            return False, lost and self._lacks(LinkKey(name, "ipv6"))
+        concerns = self._wants_addresses()
         self.hints.addresses = self.hints.addresses or concerns
-        return concerns
+        return concerns, False
+
+    def _lacks(self, aspect: LinkKey) -> bool:
+        if aspect not in self._wanted_aspects:
+            return False
+        self.hints.interfaces.add(aspect.interface)
+        return True
 
     def _switch(self, event: SwitchEvent) -> bool:
+        if event.index:
+            version: Literal["ipv4", "ipv6"] = "ipv4" if event.name.startswith("ipv4/") else "ipv6"
+            if event.value == str(SWITCHES[event.name]):
+                return False
+            return self._lacks(LinkKey(self._names.get(event.index, ""), version))
         wanted = self._wanted_switches.get(event.name)
         if wanted is None or switch_value(event.name, event.value) == wanted:
             return False  # we may have set it ourselves
@@ -135,3 +156,16 @@ class DriftWatch:
         """What was heard since the last time."""
         hints, self.hints = self.hints, Hints()
         return hints
+
+
+def _subject(event: Event) -> object:
+    """What it tells how it is now; None where each event counts for itself."""
+    match event:
+        case LinkEvent():
+            return event.link.index
+        case AddressEvent():
+            return event.address.index, event.address.interface.address
+        case SwitchEvent():
+            return event.index, event.name
+        case _:
+            return None

@@ -119,6 +119,7 @@ class LinuxDataplane:
         self._drift = DriftWatch(
             links=self._links.links,
             wanted_interfaces=lambda: self._link_manager.interfaces,
+            wanted_aspects=self._link_tracker.wanted.keys(),
             wanted_routes=self._route_tracker.wanted,
             wanted_switches=self._node_tracker.wanted,
             wants_addresses=lambda: self._hosts.needs_addresses,

@@ -19,11 +19,11 @@ from tortie.net.addresses import Interface
 GATEWAY_V6 = Interface.parse("fe80::ecee:eeff:feee:eeee/64")
 """The gateway of every IPv6 workload: what IPv6 makes of the host end's MAC."""
 
-IPV4_SWITCHES: Mapping[str, int] = {"route_localnet": 1, "rp_filter": 0, "proxy_arp": 1, "forwarding": 1}
-"""Calico's. ``rp_filter`` is off since the rules know every workload's sources, and which more it may use."""
-IPV6_SWITCHES: Mapping[str, int] = {
-    "accept_dad": 0, "disable_ipv6": 0, "accept_ra": 0, "proxy_ndp": 1, "forwarding": 1
+SWITCHES: Mapping[str, int] = {
+    "ipv4/route_localnet": 1, "ipv4/rp_filter": 0, "ipv4/proxy_arp": 1, "ipv4/forwarding": 1,
+    "ipv6/accept_dad": 0, "ipv6/disable_ipv6": 0, "ipv6/accept_ra": 0, "ipv6/proxy_ndp": 1, "ipv6/forwarding": 1,
 }  # fmt: skip
+"""Calico's. ``rp_filter`` is off since the rules know every workload's sources, and which more it may use."""
 _PROXY_DELAY = "net/ipv4/neigh/{}/proxy_delay"
 """With the kernel's 0.8 s the first packet of a workload waits as long for proxy ARP."""
 _SCOPE_LINK = 253
@@ -81,7 +81,7 @@ class LinkDriver:
             found[LinkKey(link.name, "up")] = link.up
             if not self._wrong_v4(link, switches):
                 found[LinkKey(link.name, "ipv4")] = True
-            if not _wrong(IPV6_SWITCHES, "ipv6", switches) and gateways.get(link.index) is False:
+            if not _wrong("ipv6", link, switches) and gateways.get(link.index) is False:
                 found[LinkKey(link.name, "ipv6")] = True
         for name in names:
             if LinkKey(name, "up") not in found:
@@ -116,8 +116,8 @@ class LinkDriver:
             for path, value in self._wrong_v4(link, switches).items():
                 self._write(path, value)
         if aspects.get("ipv6"):
-            for name in _wrong(IPV6_SWITCHES, "ipv6", switches):
-                self._write(f"net/ipv6/conf/{link.name}/{name}", str(IPV6_SWITCHES[name]))
+            for path, value in _wrong("ipv6", link, switches).items():
+                self._write(path, value)
         up = aspects.get("up", link.up)
         if up != link.up:
             self._routes.set_link(link.index, subject=link.name, up=up)
@@ -127,10 +127,7 @@ class LinkDriver:
             self._ensure_gateway(link)
 
     def _wrong_v4(self, link: Link, switches: Mapping[str, int]) -> dict[str, str]:
-        wrong = {
-            f"net/ipv4/conf/{link.name}/{name}": str(IPV4_SWITCHES[name])
-            for name in _wrong(IPV4_SWITCHES, "ipv4", switches)
-        }
+        wrong = _wrong("ipv4", link, switches)
         path = _PROXY_DELAY.format(link.name)
         try:
             if sysctl.read(path) != "0":
@@ -157,5 +154,10 @@ class LinkDriver:
         self.writes += 1
 
 
-def _wrong(wanted: Mapping[str, int], version: str, switches: Mapping[str, int]) -> list[str]:
-    return [name for name, value in wanted.items() if switches.get(f"{version}/{name}") != value]
+def _wrong(version: str, link: Link, switches: Mapping[str, int]) -> dict[str, str]:
+    """Where they stand, and what they should be."""
+    return {
+        f"net/{version}/conf/{link.name}/{name.rpartition('/')[2]}": str(value)
+        for name, value in SWITCHES.items()
+        if name.startswith(version) and switches.get(name) != value
+    }
