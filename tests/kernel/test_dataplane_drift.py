@@ -298,6 +298,21 @@ async def test_renamed_and_renamed_back(world: World, repairing: Repairing) -> N
     assert heard(b.namespace, b.v6, a.namespace, a.v6) is not None
 
 
+@pytest.mark.parametrize("kept", ["elsewhere", "cali9"])
+async def test_renamed_while_it_is_up(world: World, repairing: Repairing, kept: str) -> None:
+    """Its routes stay then, by its index: also those that we set while somebody takes it down, renames it, and up."""
+    a, b = world.pod(1), world.pod(2)
+    await applied(repairing.plane, world.flush(a, b, settings=RETURN))
+    world.run("ip", "link", "set", a.interface, "name", kept)
+    await until(lambda: DesiredKey(ENDPOINTS.name, a.key) in repairing.last.failed)
+    await until(lambda: not any(has_route(world, prefix, kept) for prefix in a.routes()))
+    world.run("ip", "link", "set", kept, "name", a.interface)
+    await until(lambda: not repairing.last.failed)
+    assert all(has_route(world, prefix, a.interface) for prefix in a.routes())
+    assert heard(a.namespace, a.v4, b.namespace, b.v4) is not None
+    assert heard(b.namespace, b.v6, a.namespace, a.v6) is not None
+
+
 async def test_down_and_up(world: World, repairing: Repairing) -> None:
     a, b = world.pod(1), world.pod(2)
     await applied(repairing.plane, world.flush(a, b, settings=RETURN))

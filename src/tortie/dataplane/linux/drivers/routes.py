@@ -121,16 +121,18 @@ class RouteDriver:
         failed: dict[RouteKey, TortieError] = {}
         indexes = {name: index for index, name in self._routes.names().items()} if len(put) > 8 else None
         ready: dict[RouteKey, Route] = {}
+        stale: set[RouteKey] = set()
+        """The kernel's are by index: where the interface has another name by now, they lead where they should not."""
         for key, route in put.items():
             index = self._index(route.interface, indexes) if route.interface else 0
             if index is None:
                 failed[key] = KernelError(errno.ENODEV, "find the interface", route.interface)
+                stale.add(key)
                 continue
             ready[key] = dataclasses.replace(route, ifindex=index)
-        moved = [
-            key for key, route in put.items() if self._known.get(key, route).interface != route.interface
-        ]
-        self._delete([*gone, *moved], failed)
+            if self._known.get(key, route).interface != route.interface:
+                stale.add(key)
+        self._delete([*gone, *stale], failed)
         if not put:
             return Outcome(failed)
         coming = frozenset(key.prefix.address for key in put if key.prefix.is_single)
