@@ -204,20 +204,22 @@ async def test_policy_before_the_destination_is_translated(policy: PolicyWorld) 
     assert await policy.passes(to(22, 4, TCP), policy.outside, policy.node)
 
 
-async def test_policy_without_conntrack(policy: PolicyWorld) -> None:
+@pytest.mark.parametrize("interface", ["eth0", "*"])
+async def test_policy_without_conntrack(policy: PolicyWorld, interface: str) -> None:
+    """At all interfaces, too, where Calico leaves it out."""
     rows = {
         key("in"): row("t", on("Allow", 80), on("Deny", 81)),
         key("out"): row("t", on("Allow", 90), on("Deny", 22)),
         key("none"): row("t"),
     }
     guarded = HostEndpointRow(
-        interface="eth0",
+        interface=interface,
         ingress=walk("none"),
         egress=walk("none"),
         untracked_ingress=walk("in"),
         untracked_egress=walk("out"),
     )
-    await guard(policy, {"eth0": guarded}, policies=rows)
+    await guard(policy, {"guard": guarded}, policies=rows)
     for version in V4_AND_V6:
         policy.flows.flush({policy.node.address(version)})
         assert await policy.passes(to(80, version), policy.outside, policy.node)

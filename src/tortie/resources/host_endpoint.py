@@ -19,7 +19,11 @@ HOST_ENDPOINT = Kind(CALICO, "HostEndpoint")
 
 
 class HostEndpointSpec(Spec, frozen=True):
-    """``interface_name`` may be ``*``: all interfaces. Without it, the interface is found by ``expected_ips``."""
+    """``interface_name`` may be ``*``: all interfaces. Without it, the interface is found by ``expected_ips``.
+
+    Policy with ``doNotTrack`` holds at ``*``, too. Calico leaves it out there, with a warning in Felix's log: where nodes of both
+    share a cluster, select HostEndpoints of named interfaces for it.
+    """
 
     node: str = ""
     interface_name: str = ""
