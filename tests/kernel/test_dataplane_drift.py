@@ -91,7 +91,7 @@ def has_route(world: World, prefix: Prefix, interface: str = "") -> bool:
         "insert rule ip tortie filter-forward-from accept",
         "add chain ip tortie mine",
         "add set ip tortie mine { type ipv4_addr; }",
-        "delete element ip tortie from-workload-map { cali1 }; add element ip tortie from-workload-map { cali1 : closed }",
+        "delete element ip tortie from-workload-map { cali1 }; add element ip tortie from-workload-map { cali1 : another }",
     ],
 )
 async def test_changed_rules_are_made_good(world: World, repairing: Repairing, damage: str) -> None:

@@ -22,10 +22,11 @@ class Counted(NamedTuple):
 
 
 def snapshot(policies: PolicyManager) -> list[Counted]:
-    """What there is to count now. Its values never change, so that another thread may work on them."""
+    """What there is to count now, once for both tables. Its values never change, so that another thread may work on them."""
+    rendered = {part._replace(family="ip"): found.counters for part, found in policies.rendered.items()}
     return [
-        Counted(part, row, rendered.counters)
-        for part, rendered in policies.rendered.items()
+        Counted(part, row, counters)
+        for part, counters in rendered.items()
         if (row := policies.row(part.subject)) is not None
     ]
 

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.frame import FrameManager
-from tortie.dataplane.linux.managers.groups import Group, GroupManager, token
-from tortie.dataplane.linux.rules.elements import of_endpoint
+from tortie.dataplane.linux.managers.groups import Group, GroupManager
+from tortie.dataplane.linux.rules.elements import families_of, of_endpoint
 from tortie.dataplane.linux.rules.groups import WORKLOAD
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
-from tortie.desired.policies import POLICIES, PolicyKey, PolicyRow
+from tortie.desired.policies import DIRECTIONS, POLICIES, Direction, PolicyKey, PolicyRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
-from tortie.host.nft import NftKey, NftValue
+from tortie.host.nft import FAMILIES, Family, NftKey, NftValue
 from tortie.net.addresses import Address, Prefix
 
 _KINDS = {
-    cuts: (WORKLOAD["egress"]._replace(cuts=cuts), WORKLOAD["ingress"]._replace(cuts=cuts))
+    (family, cuts): [WORKLOAD[direction]._replace(family=family, cuts=cuts) for direction in DIRECTIONS]
+    for family in FAMILIES
     for cuts in (False, True)
 }
 
-
-class _Groups(NamedTuple):
-    """Those that an endpoint is in."""
-
-    egress: Group
-    ingress: Group
+_Groups = dict[tuple[Family, Direction], Group]
+"""Those that an endpoint is in."""
 
 
 class _Elements(NamedTuple):
     """All that an endpoint's elements depend on."""
 
     interface: str
-    up: bool
     addresses: tuple[Address, ...]
     sources: tuple[Prefix, ...]
-    egress: str
-    ingress: str
+    groups: Mapping[tuple[Family, Direction], str]
 
 
 class DispatchManager:
@@ -94,40 +88,39 @@ class DispatchManager:
         for group in self._groups.elect():
             # Those in it who did not change lead to it by its new name too.
             self._dirty.update((key, None) for key in group.sharers if isinstance(key, EndpointKey))
-        # Of two that name one interface, the one that holds an address by right has the last word.
-        rows = [(key, self._rows.get(key)) for key in self._dirty]
-        for key, row in sorted(rows, key=lambda item: item[1] is not None and item[1].up):
-            self._settle(key, row)
+        for key in self._dirty:
+            self._settle(key, self._rows.get(key))
         self._dirty.clear()
 
     def _join(self, key: EndpointKey, row: EndpointRow | None) -> None:
-        left = self._joined.pop(key, None)
-        joined: _Groups | None = None
+        left, joined = self._joined.pop(key, {}), _Groups()
         if row is not None:
-            member = _token(key, row.created)
-            egress, ingress = _KINDS[self._cuts(row)]
-            joined = self._joined[key] = _Groups(
-                self._groups.join("workload", egress, row.egress, key, member),
-                self._groups.join("workload", ingress, row.ingress, key, member),
-            )
-        if left is not None:
-            for before, now in zip(left, joined or (None, None), strict=True):
-                if before is not now:
-                    self._groups.leave(before, key)
+            cuts = self._cuts(row)
+            for family in families_of(row, allow_sources=self._allow_sources):
+                for kind in _KINDS[family, cuts]:
+                    applied = row.egress if kind.direction == "egress" else row.ingress
+                    group = self._groups.join("workload", kind, applied, key, row.created)
+                    joined[family, kind.direction] = group
+        for where, group in left.items():
+            if joined.get(where) is not group:
+                self._groups.leave(group, key)
+        if joined:
+            self._joined[key] = joined
+        elif left:
+            self._groups.forget(key)
 
     def _settle(self, key: EndpointKey, row: EndpointRow | None) -> None:
         if row is None:
             self._rendered.pop(key, None)
             self._claims.set(key, {})
             return
-        egress, ingress = (group.name for group in self._joined[key])
+        groups = {where: group.name for where, group in self._joined.get(key, {}).items()}
         sources = row.allowed_sources if self._allow_sources else ()
-        elements = _Elements(row.interface, row.up, row.addresses, sources, egress, ingress)
+        elements = _Elements(row.interface, row.addresses, sources, groups)
         if self._rendered.get(key) == elements:
             return
         self._rendered[key] = elements
-        wanted = of_endpoint(row, egress=egress, ingress=ingress, allow_sources=self._allow_sources)
-        self._claims.set(key, wanted)
+        self._claims.set(key, of_endpoint(row, groups, allow_sources=self._allow_sources))
 
     def _cuts(self, row: EndpointRow) -> bool:
         """Whether a new deny cuts connections of this one that run."""
@@ -157,12 +150,7 @@ class DispatchManager:
         groups = self._groups.broken(failed)
         if groups:
             for key, joined in self._joined.items():
-                for group in joined:
+                for group in joined.values():
                     if group in groups:
                         found.setdefault(DesiredKey(ENDPOINTS.name, key), groups[group])
         return found
-
-
-@lru_cache(4096)
-def _token(key: EndpointKey, created: str) -> str:
-    return token(key, created)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
-from tortie.dataplane.linux.managers.leaders import Sharers
+from tortie.dataplane.linux.managers.leaders import Sharers, Tokens
 from tortie.dataplane.linux.managers.policies import PolicyManager
-from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.groups import (
     Kind,
     Stretch,
@@ -95,6 +93,7 @@ class GroupManager:
         self._policies = policies
         self._settings = SettingsRow()
         self._groups: dict[tuple[str, Kind, AppliedPolicies], Group] = {}
+        self._tokens = Tokens()
         self._known: dict[tuple[str, Kind, int], Group] = {}
         """Equal rows are one object, as a rule: then a group need not be found by all that is in it."""
         self._tiers: dict[tuple[Kind, TierRow], _Tier] = {}
@@ -107,8 +106,10 @@ class GroupManager:
 
     # What endpoints ask
 
-    def join(self, sort: str, kind: Kind, applied: AppliedPolicies, member: Hashable, token: str) -> Group:
-        """One more for whom this holds; ``token`` is nobody else's of that kind."""
+    def join(
+        self, sort: str, kind: Kind, applied: AppliedPolicies, member: Hashable, created: str = ""
+    ) -> Group:
+        """One more for whom this holds; ``created``: when it was made (RFC 3339). One that is gone for good is to `forget`."""
         group = self._known.get((sort, kind, id(applied)))
         if group is None or group.applied is not applied:
             group = self._groups.get((sort, kind, applied))
@@ -116,7 +117,7 @@ class GroupManager:
                 group = Group(sort, kind, applied)
                 self._groups[sort, kind, applied] = group
                 self._known[sort, kind, id(applied)] = group
-        group.sharers.join(member, token)
+        group.sharers.join(member, self._tokens.take(member, created))
         self._stirred[group] = None
         return group
 
@@ -124,6 +125,10 @@ class GroupManager:
         """One fewer."""
         group.sharers.leave(member)
         self._stirred[group] = None
+
+    def forget(self, member: Hashable) -> None:
+        """It has left all groups, and does not come back."""
+        self._tokens.give_back(member)
 
     def elect(self) -> list[Group]:
         """The groups that have other names now; those that nobody is in any more are not among them."""
@@ -283,20 +288,3 @@ class GroupManager:
         """Its own rows are none: endpoints ask `broken`."""
         del failed
         return {}
-
-
-_AGE = 6
-"""Letters of a token that tell seconds; the rest tells those apart who came in the same one."""
-
-
-def token(of: Hashable, created: str = "") -> str:
-    """What a member has in elections, and a group is named by: as long as a group's place in the maps.
-
-    The older win, so that a newcomer brings a group no new name.
-    """
-    digest = names.group_digest(of)
-    try:
-        seconds = int(datetime.fromisoformat(created).timestamp())
-    except ValueError:
-        return digest
-    return names.in_order(max(seconds, 0), _AGE) + digest[_AGE:]

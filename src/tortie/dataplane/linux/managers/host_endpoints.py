@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
-from tortie.dataplane.linux.managers.groups import Group, GroupManager, token
+from tortie.dataplane.linux.managers.groups import Group, GroupManager
 from tortie.dataplane.linux.rules.host import HostPlace, applied, map_name, of_place, places_of
 from tortie.desired.host_endpoints import ALL_INTERFACES, HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
-from tortie.host.nft import FAMILIES, ElementKey, NftKey, NftValue, Verdict, interface_key
+from tortie.host.nft import FAMILIES, ElementKey, Family, NftKey, NftValue, Verdict, interface_key
 from tortie.net.addresses import Address
 
 
@@ -33,7 +33,7 @@ class HostEndpointManager:
         self._settings = SettingsRow()
         self._addresses: Mapping[str, frozenset[Address]] = {}
         self._groups = groups
-        self._joined: dict[_Member, Group] = {}
+        self._joined: dict[tuple[Family, _Member], Group] = {}
         self._claimed: set[str] = set()
         self._dirty = False
         self._claims: Claims[str, NftKey, NftValue] = Claims(HOST_ENDPOINTS.name, tracker)
@@ -78,14 +78,15 @@ class HostEndpointManager:
         self._join(meant if everywhere is None else {**meant, ALL_INTERFACES: everywhere})
         wanted: dict[str, dict[NftKey, NftValue]] = {name: {} for name in self._rows}
         for place in places:
-            elsewhere = self._joined.get(_Member(place.chain, ALL_INTERFACES, everywhere or ""))
-            self._frame.set(
-                place.chain, of_place(place, self._settings, None if elsewhere is None else elsewhere.name)
-            )
+            elsewhere = _Member(place.chain, ALL_INTERFACES, everywhere or "")
+            ends = {family: self._joined.get((family, elsewhere)) for family in FAMILIES}
+            chains = {family: group.name for family, group in ends.items() if group is not None}
+            self._frame.set(place.chain, of_place(place, self._settings, chains))
             for interface, name in meant.items():
-                verdict = Verdict("goto", self._joined[_Member(place.chain, interface, name)].name)
                 for family in FAMILIES:
-                    wanted[name][ElementKey(family, map_name(place), interface_key(interface))] = verdict
+                    group = self._joined[family, _Member(place.chain, interface, name)]
+                    key = ElementKey(family, map_name(place), interface_key(interface))
+                    wanted[name][key] = Verdict("goto", group.name)
         for name in self._claimed - wanted.keys():
             self._claims.set(name, {})
         for name, elements in wanted.items():
@@ -98,10 +99,15 @@ class HostEndpointManager:
         for place in self._places:
             for interface, name in meant.items():
                 member, row = _Member(place.chain, interface, name), applied(self._rows[name], place)
-                self._joined[member] = self._groups.join("host", place.kind, row, member, token(member))
-        for member, group in left.items():
-            if self._joined.get(member) is not group:
+                for family in FAMILIES:
+                    kind = place.kind._replace(family=family)
+                    self._joined[family, member] = self._groups.join("host", kind, row, member)
+        for (family, member), group in left.items():
+            now = self._joined.get((family, member))
+            if now is not group:
                 self._groups.leave(group, member)
+            if now is None:
+                self._groups.forget(member)
         self._groups.elect()
 
     def _meant(self) -> dict[str, str]:
@@ -129,7 +135,7 @@ class HostEndpointManager:
             return {DesiredKey(HOST_ENDPOINTS.name, name): frame for name in self._rows}
         found = self._claims.blame(failed)
         groups = self._groups.broken(failed)
-        for member, group in self._joined.items():
+        for (_, member), group in self._joined.items():
             if group in groups:
                 found.setdefault(DesiredKey(HOST_ENDPOINTS.name, member.name), groups[group])
         return found

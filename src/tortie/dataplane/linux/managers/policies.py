@@ -15,7 +15,7 @@ from tortie.desired.policies import POLICIES, PROFILES, PolicyKey, PolicyRow, Pr
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
-from tortie.host.nft import FAMILIES, ElementKey, NftKey, NftValue, SetKey
+from tortie.host.nft import ElementKey, NftKey, NftValue, SetKey
 
 
 class PolicyManager:
@@ -78,10 +78,10 @@ class PolicyManager:
         }
         if sets:
             for ipset, parts in self._users_of_set.items():
-                for family in FAMILIES:
-                    missing = sets.get((family, self._ipsets.name_of(family, ipset)))
+                for part in parts:
+                    missing = sets.get((part.family, self._ipsets.name_of(part.family, ipset)))
                     if missing is not None:
-                        found.update((part, missing) for part in parts if part not in found)
+                        found.setdefault(part, missing)
         return found
 
     @property

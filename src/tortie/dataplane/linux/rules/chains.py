@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tortie.dataplane.linux.rules import matches as m
 from tortie.dataplane.linux.rules import names, neighbours
-from tortie.dataplane.linux.rules.elements import group_key, ipset_spec
+from tortie.dataplane.linux.rules.elements import ipset_spec
 from tortie.dataplane.linux.rules.nat import postrouting
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
@@ -16,7 +16,6 @@ from tortie.host.nft import (
     Chain,
     ChainKey,
     Compare,
-    ElementKey,
     Expression,
     Family,
     Hook,
@@ -74,8 +73,6 @@ def frame(settings: SettingsRow) -> dict[NftKey, NftValue]:
     for family in FAMILIES:
         found[TableKey(family)] = Table(family, names.TABLE, names.SCHEMA)
         found |= dict(sets(family).items())
-        for groups in (names.FROM_GROUPS, names.TO_GROUPS):
-            found[ElementKey(family, groups, names.GROUP_MARK + group_key(names.CLOSED))] = DROP
         for name, chain in _chains(family, settings).items():
             found[ChainKey(family, name)] = chain
     return found
@@ -196,7 +193,8 @@ def _tunnels(family: Family, settings: SettingsRow) -> list[Rule]:
 
 
 def _dispatch(direction: str, of_interface: str, groups: str) -> list[Rule]:
-    """To the chain of the interface's group; an interface that the map does not know is dropped."""
+    """To the chain of the interface's group; an interface that the map does not know, as it has no address of this IP version, is
+    dropped."""
     return [
         m.rule(
             Load(names.GROUP_MARK.ljust(16, b"\0"), 1),
@@ -205,7 +203,7 @@ def _dispatch(direction: str, of_interface: str, groups: str) -> list[Rule]:
             VerdictLookup(groups, register=1),
             comment=f"by the interface's group, which {of_interface} tells",
         ),
-        m.rule(m.counted(DROP), comment="unknown workload interface"),
+        m.rule(m.counted(DROP), comment="no workload with an address of this IP version"),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -10,6 +10,7 @@ from tortie.dataplane.linux.rules import intervals, names
 from tortie.dataplane.linux.rules.intervals import Interval
 from tortie.desired.endpoints import EndpointRow
 from tortie.desired.ipsets import Member
+from tortie.desired.policies import Direction
 from tortie.host.nft import (
     ADDRESS_FIELD,
     FAMILIES,
@@ -28,6 +29,7 @@ VERSION_OF: dict[Family, Literal[4, 6]] = {"ip": 4, "ip6": 6}
 
 _TABLES: dict[int, tuple[TableFamily, ...]] = {4: ("ip", "arp"), 6: ("ip6",)}
 """The tables that know a workload's sources of an IP version."""
+_ALL_TABLES: tuple[TableFamily, ...] = ("ip", "ip6", "arp")
 
 SetKind = Literal["", "nets", "ports"]
 """How an IP set stands in the kernel: a hash of single addresses, intervals, or a hash of address, protocol and port."""
@@ -40,23 +42,28 @@ def ipset_spec(family: Family, kind: SetKind) -> Set:
     return Set((address,), intervals=kind == "nets")
 
 
-def of_endpoint(
-    row: EndpointRow, *, egress: str, ingress: str, allow_sources: bool
-) -> dict[NftKey, NftValue]:
-    """What makes a workload known: the maps of both IP versions, which lead to its groups' chains, its addresses, and the
-    prefixes it may send from."""
-    found: dict[NftKey, NftValue] = {}
-    key = interface_key(row.interface)
+def families_of(row: EndpointRow, *, allow_sources: bool) -> list[Family]:
+    """Those in which it may send and receive at all."""
+    if not row.up:
+        return []
     versions = {address.version for address in row.addresses}
     if allow_sources:
         versions.update(prefix.version for prefix in row.allowed_sources)
-    for family in FAMILIES:
-        found[ElementKey(family, names.INTERFACES, key)] = None
-        # In a family of which it has no address nothing is forwarded anyway.
-        leads = row.up and VERSION_OF[family] in versions
-        found[ElementKey(family, names.FROM_MAP, key)] = group_key(egress if leads else names.CLOSED)
-        found[ElementKey(family, names.TO_MAP, key)] = group_key(ingress if leads else names.CLOSED)
-    found[ElementKey("arp", names.INTERFACES, key)] = None
+    return [family for family in FAMILIES if VERSION_OF[family] in versions]
+
+
+def of_endpoint(
+    row: EndpointRow, groups: Mapping[tuple[Family, Direction], str], *, allow_sources: bool
+) -> dict[NftKey, NftValue]:
+    """What makes a workload known: the maps that lead to its groups' chains (by their names), its addresses, and the prefixes it
+    may send from."""
+    found: dict[NftKey, NftValue] = {}
+    key = interface_key(row.interface)
+    for table in _ALL_TABLES:
+        found[ElementKey(table, names.INTERFACES, key)] = None
+    for (family, direction), name in groups.items():
+        of_interface = names.FROM_MAP if direction == "egress" else names.TO_MAP
+        found[ElementKey(family, of_interface, key)] = group_key(name)
     for address in row.addresses:
         for table in _TABLES[address.version]:
             found[ElementKey(table, names.ADDRESSES, key + address.packed)] = None

@@ -25,7 +25,6 @@ from tortie.dataplane.linux.rules.reach import of_several, past
 from tortie.desired.policies import AppliedPolicies, Direction, PolicyKey, TierRow
 from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
-    FAMILIES,
     RETURN,
     Chain,
     ChainKey,
@@ -34,6 +33,7 @@ from tortie.host.nft import (
     Counter,
     CounterKey,
     ElementKey,
+    Family,
     Mask,
     NamedCounter,
     NftKey,
@@ -48,7 +48,9 @@ End = Literal["deny", "return"]
 
 
 class Kind(NamedTuple):
-    """How a group is walked. ``end``: what becomes of a packet on which nobody decided; ``tier_ends``: whether a tier denies.
+    """How a group is walked, and in which table.
+
+    ``end``: what becomes of a packet on which nobody decided; ``tier_ends``: whether a tier denies.
 
     ``cuts``: a packet in the midst of a TCP connection that conntrack does not know is no new connection (it would take
     up one that was cut), and is answered with a reset.
@@ -59,6 +61,7 @@ class Kind(NamedTuple):
     end: End
     tier_ends: bool = True
     cuts: bool = False
+    family: Family = "ip"
 
     @property
     def prefix(self) -> str:
@@ -101,6 +104,7 @@ class Stretch(NamedTuple):
     place: Place
     policies: tuple[PolicyKey, ...]
     until: str
+    family: Family
 
     @property
     def is_chain(self) -> bool:
@@ -109,7 +113,7 @@ class Stretch(NamedTuple):
 
     def parts(self) -> Iterator[Part]:
         for policy in self.policies:
-            yield Part(policy, self.direction, self.place)
+            yield Part(policy, self.direction, self.place, self.family)
 
 
 def group_name(kind: Kind, leader: str) -> str:
@@ -125,7 +129,7 @@ def tier_name(kind: Kind, tier: TierRow, leader: str) -> str:
 def stretch_name(stretch: Stretch, leader: str) -> str:
     """The chain's name: the leader's tier has one stretch that ends there."""
     if not stretch.is_chain:
-        return Part(stretch.policies[0], stretch.direction, stretch.place).chain
+        return next(stretch.parts()).chain
     return names.bounded(f"{stretch.prefix}/stretch/{leader}/{stretch.until}")
 
 
@@ -133,7 +137,7 @@ def profile_parts(kind: Kind, applied: AppliedPolicies) -> list[Part]:
     """The chains of profiles that it leads to."""
     if kind.end != "deny":
         return []
-    return [Part(profile, kind.direction, kind.place) for profile in applied.profiles]
+    return [Part(profile, kind.direction, kind.place, kind.family) for profile in applied.profiles]
 
 
 def of_group(
@@ -149,13 +153,12 @@ def of_group(
     if kind.end == "deny":
         end = no_profile(kind.direction)
         rules.append(_go(end))
-        found.update(_end(end, settings))
-    name, whole = group_name(kind, leader), Chain.of(*rules)
-    for family in FAMILIES:
-        found[ChainKey(family, name)] = whole
-        if kind.end == "deny":
-            groups = names.FROM_GROUPS if kind.direction == "egress" else names.TO_GROUPS
-            found[ElementKey(family, groups, names.GROUP_MARK + group_key(name))] = Verdict("goto", name)
+        found.update(_end(kind.family, end, settings))
+    name = group_name(kind, leader)
+    found[ChainKey(kind.family, name)] = Chain.of(*rules)
+    if kind.end == "deny":
+        groups = names.FROM_GROUPS if kind.direction == "egress" else names.TO_GROUPS
+        found[ElementKey(kind.family, groups, names.GROUP_MARK + group_key(name))] = Verdict("goto", name)
     return found
 
 
@@ -173,10 +176,8 @@ def of_tier(
     if tier.default_action == "Deny" and kind.tier_ends:
         end = tier_end(kind.direction, tier.name)
         rules.append(_go(end))
-        found.update(_end(end, settings))
-    whole = Chain.of(*rules)
-    for family in FAMILIES:
-        found[ChainKey(family, name)] = whole
+        found.update(_end(kind.family, end, settings))
+    found[ChainKey(kind.family, name)] = Chain.of(*rules)
     return found
 
 
@@ -190,8 +191,7 @@ def of_stretch(
         rules.append(_jump(part.chain))
         if outline.passes:
             rules.append(m.rule(marks.has(bit), RETURN, comment="Pass: the next tier"))
-    whole = Chain.of(*rules)
-    return {ChainKey(family, name): whole for family in FAMILIES}
+    return {ChainKey(stretch.family, name): Chain.of(*rules)}
 
 
 @lru_cache(_TIERS_KEPT)
@@ -211,6 +211,7 @@ def stretches(kind: Kind, tier: TierRow) -> tuple[Stretch, ...]:
             kind.place,
             policies[begin:end],
             "/".join(policies[end - 1]) if _ends_one(policies[end - 1]) else tier.name,
+            kind.family,
         )
         for begin, end in pairwise((0, *ends))
     )
@@ -242,9 +243,8 @@ def no_profile(direction: Direction) -> str:
 
 
 @lru_cache(_TIERS_KEPT)
-def _end(name: str, settings: SettingsRow) -> Mapping[NftKey, NftValue]:
-    found: dict[NftKey, NftValue] = {}
-    for family in FAMILIES:
-        found[CounterKey(family, name)] = NamedCounter()
-        found[ChainKey(family, name)] = Chain.of(m.rule(CountBy(name), *deny(family, settings)))
-    return found
+def _end(family: Family, name: str, settings: SettingsRow) -> Mapping[NftKey, NftValue]:
+    return {
+        CounterKey(family, name): NamedCounter(),
+        ChainKey(family, name): Chain.of(m.rule(CountBy(name), *deny(family, settings))),
+    }

@@ -8,7 +8,7 @@ are asked of first. A workload's interface, and the loopback, are never meant by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from tortie.dataplane.linux.rules import marks, names
@@ -113,8 +113,10 @@ def map_name(place: HostPlace) -> str:
     return f"{place.chain}-map"
 
 
-def of_place(place: HostPlace, settings: SettingsRow, elsewhere: str | None) -> dict[NftKey, NftValue]:
-    """The base chain, its map and its sets; ``elsewhere`` is the chain of the HostEndpoint for all interfaces."""
+def of_place(
+    place: HostPlace, settings: SettingsRow, elsewhere: Mapping[Family, str]
+) -> dict[NftKey, NftValue]:
+    """The base chain, its map and its sets; ``elsewhere``: the chain of the HostEndpoint for all interfaces, if any is."""
     found: dict[NftKey, NftValue] = {}
     for family in FAMILIES:
         rules: list[Rule] = _before(place, family, settings)
@@ -122,12 +124,12 @@ def of_place(place: HostPlace, settings: SettingsRow, elsewhere: str | None) -> 
             rules += _failsafes(place, family, settings, found)
         load = m.interface("iifname" if place.incoming else "oifname", "")[0]
         rules.append(m.rule(load, VerdictLookup(map_name(place))))
-        if elsewhere is not None:
+        if family in elsewhere:
             for prefix in settings.interface_prefixes:
                 rules.append(m.rule(m.interface(_direction(place), prefix), ACCEPT, comment="a workload's"))
             loopback = load, Compare("eq", interface_key("lo"))
             rules.append(m.rule(loopback, ACCEPT, comment="the loopback"))
-            rules.append(m.rule(Verdict("goto", elsewhere), comment="all other interfaces"))
+            rules.append(m.rule(Verdict("goto", elsewhere[family]), comment="all other interfaces"))
         found[SetKey(family, map_name(place))] = Set(("ifname",), verdicts=True)
         found[ChainKey(family, place.chain)] = Chain.of(*rules, hook=place.hook)
     return found

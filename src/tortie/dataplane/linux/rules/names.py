@@ -12,7 +12,7 @@ from tortie.desired.ipsets import ALL_HOSTS, ALL_POOLS, MASQUERADE_POOLS
 _IN_ORDER: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 TABLE: Final = "tortie"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Raise it when a set changes its type: the next agent then replaces the table as a whole, in one batch."""
 
 RAW_PREROUTING: Final = "raw-prerouting"
@@ -56,11 +56,9 @@ FROM_GROUPS: Final = "from-workload-groups"
 TO_GROUPS: Final = "to-workload-groups"
 """Group to its chain. Apart from the maps above, since the kernel walks all that a verdict map leads to when it gets an element:
 one workload more is no new way."""
-CLOSED: Final = "closed"
-"""The group of those that nothing may reach or leave."""
-GROUP_BYTES, GROUP_MARK = 12, b"grp:"
+GROUP_LETTERS, GROUP_BYTES, GROUP_MARK = 11, 12, b"grp:"
 """A group in the maps; in the verdict maps the mark comes before it. It is loaded before the first map is asked: nft 1.0.6 cannot
-show, and ends, where it sees no more of a key than that another map brought it."""
+show, and ends, where it sees no more of a key than that another map brought it. Of a key of 16 letters it reads 15."""
 
 BUILT_IN_IPSETS: Final = (MASQUERADE_POOLS, ALL_POOLS, ALL_HOSTS)
 """IP sets that rules refer to whether a row fills them or not."""
@@ -83,8 +81,9 @@ def bounded(name: str) -> str:
 
 
 def group_digest(of: object) -> str:
-    """As `digest`, in the twelve characters that a map's group has room for."""
-    return base64.urlsafe_b64encode(hashlib.blake2b(repr(of).encode(), digest_size=9).digest()).decode()
+    """As `digest`, in as many letters as a map has room for."""
+    found = hashlib.blake2b(repr(of).encode(), digest_size=9).digest()
+    return base64.urlsafe_b64encode(found).decode()[:GROUP_LETTERS]
 
 
 def in_order(number: int, length: int) -> str:

@@ -1,4 +1,5 @@
 """Policies and profiles to chains: one a policy, direction and place, shared by every endpoint that it selects.
+In the table of an IP version stand those alone that an endpoint with an address of that version is led to.
 
 A chain ends with `accept` or `drop` where a rule decides, and returns where none does. A rule with the action Pass sets a bit
 of the packet's mark before it returns; whoever jumped there looks at that bit (`rules.groups`).
@@ -21,7 +22,6 @@ from tortie.desired.settings import SettingsRow
 from tortie.host.nft import (
     ACCEPT,
     DROP,
-    FAMILIES,
     RETURN,
     Chain,
     ChainKey,
@@ -46,15 +46,16 @@ _LOG_BYTES = 126
 
 
 class Part(NamedTuple):
-    """One policy, or one profile by its name, in one direction and place: what one chain is made of."""
+    """One policy, or one profile by its name, in one direction, place and table: what one chain is made of."""
 
     subject: PolicyKey | str
     direction: Direction
     place: Place = "filter"
+    family: Family = "ip"
 
     @property
     def chain(self) -> str:
-        """The chain's name; its counters' names begin with it too."""
+        """The chain's name, in either table; its counters' names begin with it too."""
         where = self.direction if self.place == "filter" else f"{self.place}-{self.direction}"
         if isinstance(self.subject, str):
             return names.bounded(f"{where}/Profile/{self.subject}")
@@ -80,7 +81,6 @@ class Rendered:
 
 @dataclass
 class _Building:
-    family: Family
     part: Part
     settings: SettingsRow
     rules: list[Rule] = field(default_factory=list[Rule])
@@ -94,18 +94,14 @@ def of_part(
     staged = isinstance(row, PolicyRow) and row.staged
     rules = row.rules(part.direction) if row is not None else ()
     counters = counter_names(part, rules)
-    objects: dict[NftKey, NftValue] = {}
-    for family in FAMILIES:
-        building = _Building(family, part, settings)
-        for rule, counter in zip(rules, counters, strict=True):
-            prefix = log_prefix(part, row, settings) if rule.action == "Log" else ""
-            _add(building, rule, counter, of_rule(family, rule, set_name), staged=staged, prefix=prefix)
-        if row is None and isinstance(part.subject, PolicyKey):
-            building.rules.append(m.rule(m.counted(DROP), comment="a policy that is not known"))
-        chain = Chain.of(*building.rules, closes=not staged)
-        objects |= building.objects
-        objects[ChainKey(family, part.chain)] = chain
-    return Rendered(objects, counters)
+    building = _Building(part, settings)
+    for rule, counter in zip(rules, counters, strict=True):
+        prefix = log_prefix(part, row, settings) if rule.action == "Log" else ""
+        _add(building, rule, counter, of_rule(part.family, rule, set_name), staged=staged, prefix=prefix)
+    if row is None and isinstance(part.subject, PolicyKey):
+        building.rules.append(m.rule(m.counted(DROP), comment="a policy that is not known"))
+    building.objects[ChainKey(part.family, part.chain)] = Chain.of(*building.rules, closes=not staged)
+    return Rendered(building.objects, counters)
 
 
 def counter_names(part: Part, rules: Sequence[RuleRow]) -> tuple[str, ...]:
@@ -140,7 +136,7 @@ def _add(
     else:
         action = _action(building, rule, prefix)
     building.objects |= matches.sets
-    building.objects[CounterKey(building.family, counter)] = NamedCounter()
+    building.objects[CounterKey(building.part.family, counter)] = NamedCounter()
     does = (CountBy(counter), *action)
     comment = f"{rule.index}: {rule.action}"
     if len(matches.alternatives) == 1 or isinstance(does[-1], Verdict):
@@ -148,7 +144,7 @@ def _add(
         return
     # What does not end at the first match must not happen twice for one packet.
     apart = Chain.of(*(m.rule(match, does, RETURN) for match in matches.alternatives), closes=False)
-    building.objects[ChainKey(building.family, counter)] = apart
+    building.objects[ChainKey(building.part.family, counter)] = apart
     building.rules.append(m.rule(Verdict("jump", counter), comment=comment))
 
 
@@ -160,7 +156,7 @@ def _action(building: _Building, rule: RuleRow, prefix: str) -> Sequence[Express
         of_policy = isinstance(building.part.subject, PolicyKey)
         return (*marks.put(marks.passed(settings)), RETURN) if of_policy else (RETURN,)
     if rule.action == "Deny":
-        return deny(building.family, settings) if place == "filter" else (DROP,)
+        return deny(building.part.family, settings) if place == "filter" else (DROP,)
     if place == "filter":
         return (ACCEPT,)
     untracked = (NoTrack(),) if place == "untracked" else ()
