@@ -27,6 +27,7 @@ from tortie.resources.resource import Put, Resource, ResourceKey
 from tortie.resources.rules import EntityRule, Rule
 
 PODS, POLICIES = 1000, 5000
+VERSIONS = (4,)
 APPLICATIONS = 100
 PER_NAMESPACE = 10
 """Applications of one namespace."""
@@ -56,7 +57,7 @@ def pods(node: str, numbers: Iterable[int] = range(PODS)) -> Iterator[Resource[A
         made = pod(
             node,
             f"p{number}",
-            *(str(address(number, version).prefix) for version in (4, 6)),
+            *(str(address(number, version).prefix) for version in VERSIONS),
             labels={"app": f"app-{application}", "tier": f"t{application % 3}"},
             namespace=namespace_of(application),
         )
