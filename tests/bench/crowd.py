@@ -27,7 +27,6 @@ from tortie.resources.resource import Put, Resource, ResourceKey
 from tortie.resources.rules import EntityRule, Rule
 
 PODS, POLICIES = 1000, 5000
-VERSIONS = (4,)
 APPLICATIONS = 100
 PER_NAMESPACE = 10
 """Applications of one namespace."""
@@ -50,14 +49,16 @@ def interface(number: int) -> str:
     return f"cali{number:x}"
 
 
-def pods(node: str, numbers: Iterable[int] = range(PODS)) -> Iterator[Resource[Any]]:
-    """Pod ``number`` belongs to the application ``number % APPLICATIONS``."""
+def pods(
+    node: str, numbers: Iterable[int] = range(PODS), versions: tuple[int, ...] = (4,)
+) -> Iterator[Resource[Any]]:
+    """Pod ``number`` belongs to the application ``number % APPLICATIONS``, and has an address of each of these IP versions."""
     for number in numbers:
         application = number % APPLICATIONS
         made = pod(
             node,
             f"p{number}",
-            *(str(address(number, version).prefix) for version in VERSIONS),
+            *(str(address(number, version).prefix) for version in versions),
             labels={"app": f"app-{application}", "tier": f"t{application % 3}"},
             namespace=namespace_of(application),
         )

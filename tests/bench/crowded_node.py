@@ -26,6 +26,7 @@ def crowded(
     *,
     real: tuple[int, ...] = (),
     pods: int = crowd.PODS,
+    versions: tuple[int, ...] = (4,),
     extra: Iterable[Resource[Any]] = (),
 ) -> Iterator[tuple[Node, dict[int, str]]]:
     """A node whose agent has all of `crowd` in the kernel. The namespaces of the ``real`` pods come with it."""
@@ -56,7 +57,7 @@ def crowded(
         crowd.wire(node.name, [number for number in range(pods) if number not in namespaces])
         everything = (
             *crowd.namespaces(),
-            *crowd.pods(node.name, range(pods)),
+            *crowd.pods(node.name, range(pods), versions),
             *crowd.policies(policies),
             crowd.last_word(),
             *extra,

@@ -1,6 +1,7 @@
 """ADD and DEL as in `tests.bench.cni`, on a node that holds a thousand pods and five thousand policies.
 
-The new pods are selected by one of these, and become members of its sets.
+The new pods are selected by one of these, and become members of its sets. Once also beside pods that have IPv6 addresses too: then
+there are twice as many chains.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from tortie.resources.rules import EntityRule, Rule
 
 async def run() -> list[Figure]:
     figures: list[Figure] = []
-    for datastore in ("sqlite", "etcd"):
+    for datastore, versions in (("sqlite", (4,)), ("etcd", (4,)), ("sqlite", (4, 6))):
         with ThreadPoolExecutor(1) as thread:  # it enters the node's namespace and stays there
-            figures += await asyncio.get_running_loop().run_in_executor(thread, _one, datastore)
+            figures += await asyncio.get_running_loop().run_in_executor(thread, _one, datastore, versions)
     return figures
 
 
-def _one(datastore: str) -> list[Figure]:
-    with crowded(datastore, crowd.POLICIES, extra=(_everyone(),)) as (node, _):
+def _one(datastore: str, versions: tuple[int, ...]) -> list[Figure]:
+    with crowded(datastore, crowd.POLICIES, versions=versions, extra=(_everyone(),)) as (node, _):
         netns.enter_for_good(node.name)
-        where = f"{datastore}, beside {crowd.PODS:,} pods and {crowd.POLICIES:,} policies"
+        pods = "pods" if len(versions) == 1 else "dual-stack pods"
+        where = f"{datastore}, beside {crowd.PODS:,} {pods} and {crowd.POLICIES:,} policies"
         return [
             dataclasses.replace(figure, subject="policy") for figure in measure(node, node.directory, where)
         ]

@@ -80,7 +80,9 @@ class HostEndpointManager:
         for place in places:
             elsewhere = _Member(place.chain, ALL_INTERFACES, everywhere or "")
             ends = {family: self._joined.get((family, elsewhere)) for family in FAMILIES}
-            chains: dict[Family, str] = {family: group.name for family, group in ends.items() if group is not None}
+            chains: dict[Family, str] = {
+                family: group.name for family, group in ends.items() if group is not None
+            }
             self._frame.set(place.chain, of_place(place, self._settings, chains))
             for interface, name in meant.items():
                 for family in FAMILIES:
