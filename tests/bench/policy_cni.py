@@ -1,7 +1,7 @@
 """ADD and DEL as in `tests.bench.cni`, on a node that holds a thousand pods and five thousand policies.
 
-The new pods are selected by one of these, and become members of its sets. Once also beside pods that have IPv6 addresses too: then
-there are twice as many chains.
+The new pods are selected by one of these, and become members of its sets. Once also beside pods that have IPv6 addresses
+too: then there are twice as many chains.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ async def run() -> list[Figure]:
 
 async def _ours(name: str) -> list[Figure]:
     graph = CalcGraph(Scope(NODE))
-    everything = [*crowd.namespaces(), *crowd.pods(NODE), *crowd.policies(), crowd.last_word()]
+    everything = [*crowd.namespaces(), *crowd.pods(NODE, versions=(4, 6)), *crowd.policies(), crowd.last_word()]
     graph.fold([Put(resource) for resource in everything])
     first = graph.flush(in_sync=True)
     plane = LinuxDataplane(namespace=name)
@@ -98,8 +98,8 @@ async def _ours(name: str) -> list[Figure]:
 def _changes() -> dict[str, list[Update]]:
     """Each ends as it began, so that a new agent finds what it wants."""
     one = next(crowd.policies())
-    peer = next(crowd.pods("elsewhere", [crowd.PODS + 2]))
-    local = next(crowd.pods(NODE, [crowd.PODS]))
+    peer = next(crowd.pods("elsewhere", [crowd.PODS + 2], (4, 6)))
+    local = next(crowd.pods(NODE, [crowd.PODS], (4, 6)))
 
     def ruled(port: int) -> Update:
         rule = Rule(action="Allow", protocol="TCP", destination=EntityRule(ports=(port,)))

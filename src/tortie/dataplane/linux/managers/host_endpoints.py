@@ -79,10 +79,10 @@ class HostEndpointManager:
         wanted: dict[str, dict[NftKey, NftValue]] = {name: {} for name in self._rows}
         for place in places:
             elsewhere = _Member(place.chain, ALL_INTERFACES, everywhere or "")
-            ends = {family: self._joined.get((family, elsewhere)) for family in FAMILIES}
-            chains: dict[Family, str] = {
-                family: group.name for family, group in ends.items() if group is not None
-            }
+            chains: dict[Family, str] = {}
+            for family in FAMILIES:
+                if (family, elsewhere) in self._joined:
+                    chains[family] = self._joined[family, elsewhere].name
             self._frame.set(place.chain, of_place(place, self._settings, chains))
             for interface, name in meant.items():
                 for family in FAMILIES:
