@@ -47,6 +47,10 @@ class Initramfs:
         for library in re.findall(r"(/\S+)", linked):
             self._copy(Path(library), library)
 
+    def made(self, program: Path) -> None:
+        """One that was made for the job, linked statically."""
+        self._copy(program, f"/usr/bin/{program.name}")
+
     def modules(self, root: Path, version: str, names: Iterable[str]) -> None:
         """Kernel modules and what they depend on, in the order of loading."""
         folder = root / "lib/modules" / version

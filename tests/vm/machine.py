@@ -34,13 +34,20 @@ def kernel() -> str:
 
 
 def run(
-    job: str, *, modules: Iterable[str] = (), programs: Iterable[str] = PROGRAMS, timeout_seconds: float = 90
+    job: str,
+    *,
+    modules: Iterable[str] = (),
+    programs: Iterable[str] = PROGRAMS,
+    made: Iterable[Path] = (),
+    timeout_seconds: float = 90,
 ) -> Ran:
-    """Boot, run ``job`` as root with ``modules`` loaded, power off."""
+    """Boot, run ``job`` as root with ``modules`` loaded, power off. ``made``: programs of its own, linked statically."""
     version = kernel()
     image = Initramfs()
     for program in programs:
         image.program(program)
+    for path in made:
+        image.made(path)
     image.modules(CACHE / "root", version, modules)
     # busybox's shell would take its own applets before programs of the same name.
     prelude = "".join(f'{name}() {{ /usr/bin/{name} "$@"; }}\n' for name in programs if name != "busybox")

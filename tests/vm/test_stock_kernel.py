@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from tests.vm import machine
+from tortie.host.links import SegmentSizes
+from tortie.kernel import netlink as nl
+from tortie.kernel import rtnetlink_codec as codec
 
 IPIP = """
 set -e
@@ -24,6 +28,22 @@ done
 ip netns exec left ping -c 1 -W 10 10.65.0.2
 exit 7
 """
+
+SEND = """
+#include <stdio.h>
+#include <sys/socket.h>
+#include <linux/netlink.h>
+int main(void)
+{
+    char message[4096];
+    struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+    int opened = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    sendto(opened, message, fread(message, 1, sizeof message, stdin), 0, (void *)&kernel, sizeof kernel);
+    recv(opened, message, sizeof message, 0);
+    return -*(int *)(message + NLMSG_HDRLEN);
+}
+"""
+"""One netlink message from standard input to the kernel; ends with the error number of its answer."""
 
 
 def test_the_ipip_module_carries_packets_and_the_exit_code_comes_back() -> None:
@@ -65,3 +85,22 @@ def test_the_tables_of_policy_are_taken_there() -> None:
     assert ran.status == 0, ran.output
     for line in golden.splitlines():
         assert line.strip() in ran.output
+
+
+def test_a_pods_wire_has_the_segment_sizes_that_this_kernel_knows(tmp_path: Path) -> None:
+    """Linux 6.1 does not know of IPv4's own, and must take the message all the same."""
+    source, program = tmp_path / "send.c", tmp_path / "send"
+    source.write_text(SEND)
+    subprocess.run(["gcc", "-static", "-o", program, source], check=True)
+    lines = ["set -e"]
+    for name, sizes in (("large", SegmentSizes(196608, 65536)), ("small", SegmentSizes(32768, 32768))):
+        near = codec.VethEnd(name=name, mtu=1400, segments=sizes, up=True)
+        far = codec.VethEnd(name=f"{name}p", mtu=1400, segments=sizes)
+        message = nl.encode(codec.new_veth(near, far), 1, nl.ACK)
+        octets = "".join(f"\\x{octet:02x}" for octet in message)
+        lines += [f"printf '{octets}' > /tmp/message", "send < /tmp/message"]
+        lines += [f"ip -d link show {end}" for end in (name, f"{name}p")]
+    ran = machine.run("\n".join(lines), modules=["veth"], made=[program])
+    assert ran.status == 0, ran.output
+    assert ran.output.count("gso_max_size 65536") == 2, ran.output
+    assert ran.output.count("gso_max_size 32768") == 2, ran.output
