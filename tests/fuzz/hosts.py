@@ -137,8 +137,8 @@ class HostMarksman(Marksman):
         for version in (4, 6):
             for address in self.workloads[version]:
                 end = oracle.end(address)
-                guard = oracle.guards.get(end.node)
-                for direction, traffic in itertools.product(directions, sorts):
+                guards = oracle.guards.get(end.node, {}).values()
+                for guard, direction, traffic in itertools.product(guards, directions, sorts):
                     if guard is None or traffic == ("forward" if end.workload is None else "tracked"):
                         continue
                     for _, policies in oracle.applied(guard, direction, traffic):

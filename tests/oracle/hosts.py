@@ -1,9 +1,9 @@
 """The verdict where nodes take part: HostEndpoints, fail-safe ports, and what a node does with its own pods.
 
-Each node has one interface, `UPLINK`, which carries all of its addresses and leads to every other node and outside. A packet that
-comes in by it meets untracked policy, then preDNAT policy, then that of the node's own traffic or of what is forwarded; one that
-goes out meets untracked policy and that of the node's own traffic, or that of what is forwarded. An Allow of an earlier place is
-good for the later ones.
+Each node has an interface, `UPLINK`, which carries all of its addresses and leads to every other node and outside. Another one,
+`SECOND`, carries none, and leads to some networks. A packet that comes in by one meets untracked policy, then preDNAT policy,
+then that of the node's own traffic or of what is forwarded; one that goes out meets untracked policy and that of the node's own
+traffic, or that of what is forwarded. An Allow of an earlier place is good for the later ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.oracle.packets import Net, Packet, net, protocol
 from tests.oracle.policies import Direction, Traffic
 from tests.oracle.rules import Seen
 
-UPLINK = "eth0"
+UPLINK, SECOND = "eth0", "eth1"
 VXLAN_PORT, IPIP = 4789, 4
 NEIGHBOURS = (130, 131, 132, 133, 135, 136)
 """ICMPv6 that is always allowed: multicast listeners, neighbour discovery."""
@@ -49,9 +49,9 @@ class End(NamedTuple):
 
 
 class HostOracle(Oracle):
-    """Judges packets between pods, nodes and the outside."""
+    """Judges packets between pods, nodes and the outside. ``beyond_second``: the networks that `SECOND` leads to."""
 
-    def __init__(self, documents: Iterable[Document]) -> None:
+    def __init__(self, documents: Iterable[Document], beyond_second: Sequence[str] = ()) -> None:
         documents = list(documents)
         super().__init__(documents)
         self.nodes: dict[str, list[str]] = {}
@@ -65,7 +65,9 @@ class HostOracle(Oracle):
                 ]
             elif document["kind"] == "FelixConfiguration":
                 self._configure(document["spec"])
-        self.guards = {node: self._guard(node) for node in self.nodes}
+        self._beyond_second = [net(each) for each in beyond_second]
+        interfaces = (UPLINK, SECOND) if beyond_second else (UPLINK,)
+        self.guards = {node: {each: self._guard(node, each) for each in interfaces} for node in self.nodes}
 
     def _configure(self, spec: Document) -> None:
         if "failsafeInboundHostPorts" in spec:
@@ -74,13 +76,13 @@ class HostOracle(Oracle):
             self.outbound = _failsafes(listed(spec, "failsafeOutboundHostPorts"))
         self.to_host = spec.get("defaultEndpointToHostAction", "Drop").lower()
 
-    def _guard(self, node: str) -> Thing | None:
-        """Its HostEndpoint: one that names the uplink, by its name or by an address that it carries, comes before the one for
-        all interfaces."""
+    def _guard(self, node: str, interface: str) -> Thing | None:
+        """Its HostEndpoint: one that names the interface, by its name or by an address that it carries, comes before the one
+        for all interfaces."""
         here = [thing for thing in self.things if thing.kind == "HostEndpoint" and thing.node == node]
         for guard in here:
-            carried = any(guard.holds(address) for address in self.nodes[node])
-            if guard.interface == UPLINK or (not guard.interface and carried):
+            carried = interface == UPLINK and any(guard.holds(address) for address in self.nodes[node])
+            if guard.interface == interface or (not guard.interface and carried):
                 return guard
         return next((guard for guard in here if guard.interface == "*"), None)
 
@@ -133,8 +135,10 @@ class HostOracle(Oracle):
     def at_host(
         self, node: str, direction: Direction, seen: Seen, *, forwarded: bool = False
     ) -> Decision | None:
-        """None where no HostEndpoint guards the uplink."""
-        guard = self.guards[node]
+        """None where no HostEndpoint guards the interface that leads to the other end."""
+        other = seen.packet.source if direction == "ingress" else seen.packet.destination
+        second = any(each.holds(other) for each in self._beyond_second)
+        guard = self.guards[node][SECOND if second else UPLINK]
         if guard is None:
             return None
         way = Way(place="before policy")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from tests.fuzz.clusters import PLACES
+from tests.fuzz.clusters import PLACES, Place
 from tests.fuzz.engine import Twist
 from tests.fuzz.kernel.frames import frame
 from tests.fuzz.kernel.wires import Wires
@@ -50,6 +50,8 @@ class Shot:
 class Field:
     """``apply`` a set of documents, then ``shoot`` packets."""
 
+    places: Sequence[Place] = PLACES
+
     def __init__(self, world: World, twist: Twist | None = None) -> None:
         self.world = world
         self._twist = twist
@@ -63,7 +65,7 @@ class Field:
 
     async def start(self) -> None:
         namespaces = {OUTSIDE: self.world.outside}
-        for place in PLACES:
+        for place in self.places:
             pod = self.world.pod(place.number, place.interface)
             namespaces[pod.interface] = pod.namespace
             self._names.update(dict.fromkeys(place.addresses, pod.interface))
@@ -100,7 +102,7 @@ class Field:
                 self._number += 1
                 numbered[self._number] = packet
                 self._send(packet, self._number)
-            right = {number: oracle.judge(packet).allowed for number, packet in numbered.items()}
+            right = {number: self.expected(oracle, packet) for number, packet in numbered.items()}
             wanted = {number for number, allowed in right.items() if allowed}
             self.wires.until(wanted, seconds=self.arrival_seconds)
             self.wires.listen(QUIET_SECONDS)
@@ -109,19 +111,29 @@ class Field:
                     packet,
                     right[number],
                     frozenset(self.wires.arrived.get(number, ())),
-                    self._names.get(packet.destination, OUTSIDE),
+                    self.name(packet.destination),
                 )
                 for number, packet in numbered.items()
             ]
         return shots
 
-    def _send(self, packet: Packet, number: int) -> None:
-        name = self._names.get(packet.source, OUTSIDE)
-        to_mac = HOST_MAC if name != OUTSIDE else self._node_mac()
-        self.wires.send(name, frame(packet, number, to_mac=to_mac, from_mac=self.wires.mac(name)))
+    def expected(self, oracle: Oracle, packet: Packet) -> bool:
+        """Whether it should arrive."""
+        return oracle.judge(packet).allowed
 
-    def _node_mac(self) -> str:
-        return str(self.world.kernel.need_link("eth0").mac)
+    def name(self, address: str) -> str:
+        """Where it is."""
+        return self._names.get(address, OUTSIDE)
+
+    def _send(self, packet: Packet, number: int) -> None:
+        name = self.name(packet.source)
+        self.wires.send(
+            name, frame(packet, number, to_mac=self._next_mac(name), from_mac=self.wires.mac(name))
+        )
+
+    def _next_mac(self, name: str) -> str:
+        """Of the node's end."""
+        return HOST_MAC if name != OUTSIDE else str(self.world.kernel.need_link("eth0").mac)
 
 
 def _info(document: Document) -> registry.KindInfo:

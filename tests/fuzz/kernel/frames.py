@@ -30,11 +30,17 @@ def frame(packet: Packet, number: int, *, to_mac: str, from_mac: str) -> bytes:
 
 def number_in(data: bytes) -> int | None:
     """Of a frame that `frame` made; None for any other, also one that quotes such a frame, as an ICMP error does."""
-    protocol = data[20] if data[12:14] == b"\x86\xdd" else data[23]
-    at = (54 if data[12:14] == b"\x86\xdd" else 34) + BEFORE_MARK.get(protocol, 4)
-    if data[at : at + len(MAGIC)] != MAGIC:
+    if data[12:14] == b"\x86\xdd":
+        return number_after(data[20], data[54:])
+    return number_after(data[23], data[34:])
+
+
+def number_after(protocol: int, body: bytes) -> int | None:
+    """The same of what follows the IP header."""
+    at = BEFORE_MARK.get(protocol, 4)
+    if body[at : at + len(MAGIC)] != MAGIC:
         return None
-    return int(NUMBER.unpack_from(data, at + len(MAGIC))[0])
+    return int(NUMBER.unpack_from(body, at + len(MAGIC))[0])
 
 
 def _body(packet: Packet, mark: bytes, addresses: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Three thousand random pairs through the real kernel: what the oracle allows arrives, and nothing else does."""
+"""Random pairs through the real kernel, a thousand by a guarded node: what the oracle allows arrives, and nothing else does."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ import pytest
 from tests.fuzz.compare import policy_sets
 from tests.fuzz.counts import Counts
 from tests.fuzz.engine import Twist
+from tests.fuzz.host_counts import HostCounts
 from tests.fuzz.kernel.field import Field, Shot
 from tests.fuzz.kernel.frames import MAGIC, crc32c, frame, number_in
+from tests.fuzz.kernel.host_field import TWO_UPLINKS, HostField
 from tests.fuzz.packets import Marksman
 from tests.fuzz.variants import twisted
 from tests.kernel.dataplane_world import World
+from tests.oracle.hosts import HostOracle
 from tests.oracle.packets import Packet
 from tortie.desired.endpoints import ENDPOINTS, EndpointRow
+from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.policies import TierRow
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 FIRST, SETS, PACKETS = 900_000, 70, 64
+HOST_SETS, HOST_PACKETS = 50, 20
 UDPLITE = 136
 """Left out: conntrack of Linux 6.18 takes each for one with a bad checksum, also those of the kernel's own sockets."""
 
@@ -94,6 +99,78 @@ async def test_a_dataplane_that_is_wrong_is_found(make_field: MakeField) -> None
     field = await make_field(twisted({ENDPOINTS: row}))
     field.arrival_seconds = 1.0  # many of those that should arrive do not
     found = [shot async for shot, _ in shots(field, range(FIRST, FIRST + 2), Counts()) if not shot.is_right]
+    assert found
+
+
+MakeHostField = Callable[[Twist | None], Awaitable[HostField]]
+
+
+@pytest.fixture
+async def make_host_field(netns: Callable[[], str]) -> AsyncIterator[MakeHostField]:
+    made: list[HostField] = []
+
+    async def make(twist: Twist | None) -> HostField:
+        field = HostField(World(netns), netns, twist)
+        await field.start()
+        made.append(field)
+        return field
+
+    yield make
+    for field in made:
+        await field.close()
+        field.world.close()
+
+
+async def host_shots(
+    field: HostField, seeds: Iterable[int], counts: HostCounts
+) -> AsyncIterator[tuple[Shot, str]]:
+    """As `shots`, of packets that come by the guarded node."""
+    for seed, rng, documents, oracle in policy_sets(seeds, TWO_UPLINKS):
+        assert isinstance(oracle, HostOracle)
+        await field.apply(documents)
+        marksman = TWO_UPLINKS.marksman(rng, oracle)
+        drawn = (marksman.packet() for _ in itertools.count())
+        packets = (each for each in drawn if each.protocol != UDPLITE and field.concerns(oracle, each))
+        for shot in field.shoot(list(itertools.islice(packets, HOST_PACKETS)), oracle):
+            verdict = oracle.judge(shot.packet)
+            counts.add(oracle, verdict)
+            yield shot, f"seed {seed} {shot}\n  egress {verdict.egress}\n  ingress {verdict.ingress}"
+
+
+@pytest.mark.timeout(300)
+async def test_nor_do_they_where_host_endpoints_guard_the_node(
+    make_host_field: MakeHostField, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the node, to it, and through it, over two uplinks."""
+    counts = HostCounts()
+    wrong: list[str] = []
+    arrived = 0
+    field = await make_host_field(None)
+    async for shot, said in host_shots(field, range(FIRST, FIRST + HOST_SETS), counts):
+        arrived += bool(shot.arrived)
+        if not shot.is_right:
+            wrong.append(said)
+    with capsys.disabled():
+        print(f"\nthrough a guarded node: {arrived} arrived\n" + "\n".join(counts.lines()))
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(itertools.islice(wrong, 10))
+    assert counts.pairs == HOST_SETS * HOST_PACKETS
+    assert arrived >= 200
+    assert counts.pairs - arrived >= 200
+    assert not counts.too_few(3, but=("own profile Deny", "before policy host"))
+    assert counts.ends["by eth1"] >= 20
+
+
+@pytest.mark.timeout(300)
+async def test_a_guard_that_is_wrong_is_found(make_host_field: MakeHostField) -> None:
+    """Whose ways in and out are exchanged."""
+
+    def row(guard: HostEndpointRow) -> HostEndpointRow:
+        return replace(guard, ingress=guard.egress, egress=guard.ingress)
+
+    field = await make_host_field(twisted({HOST_ENDPOINTS: row}))
+    field.arrival_seconds = 1.0
+    seeds = range(FIRST, FIRST + 3)
+    found = [shot async for shot, _ in host_shots(field, seeds, HostCounts()) if not shot.is_right]
     assert found
 
 
