@@ -19,7 +19,6 @@ SUBJECTS = (
     "ipam",
     "calc",
     "dataplane",
-    "policy",
     "policy-load",
     "policy-latency",
     "policy-path",

@@ -1,4 +1,5 @@
-"""The rules of a thousand local pods and five thousand policies into this machine's kernel, all at once and one change at a time.
+"""The rules of a thousand local pods and five thousand policies into this machine's kernel, all at once and one change at a time;
+reading their counters; a set of a hundred thousand addresses.
 
 Beside it what Debian's tools need for the same: ``nft -f`` of the very rules that stand there afterwards, and
 ``iptables-restore`` of linear chains that say the same.
@@ -22,13 +23,17 @@ from tests.bench.figures import Figure
 from tortie.calc.graph import CalcGraph
 from tortie.calc.scope import Scope
 from tortie.dataplane.linux.plane import LinuxDataplane
-from tortie.desired.table import Flush
+from tortie.desired.ipsets import IPSETS, MEMBERS, PRESENT, IPSetRow, Member
+from tortie.desired.table import Delta, Flush
 from tortie.kernel import netns
+from tortie.net.addresses import Address
 from tortie.resources.resource import Delete, Put, Resource, Update
 from tortie.resources.rules import EntityRule, Rule
 
 RUNS = 40
 NODE = "n0"
+MEMBER_COUNT = 100_000
+_SET = "s:many"
 
 
 async def run() -> list[Figure]:
@@ -57,7 +62,12 @@ async def run() -> list[Figure]:
 
 async def _ours(name: str) -> list[Figure]:
     graph = CalcGraph(Scope(NODE))
-    everything = [*crowd.namespaces(), *crowd.pods(NODE, versions=(4, 6)), *crowd.policies(), crowd.last_word()]
+    everything = [
+        *crowd.namespaces(),
+        *crowd.pods(NODE, versions=(4, 6)),
+        *crowd.policies(),
+        crowd.last_word(),
+    ]
     graph.fold([Put(resource) for resource in everything])
     first = graph.flush(in_sync=True)
     plane = LinuxDataplane(namespace=name)
@@ -79,8 +89,12 @@ async def _ours(name: str) -> list[Figure]:
     successor = LinuxDataplane(namespace=name)
     await successor.start()
     adoption = await _seconds(successor, dataclasses.replace(last, generation=2))
-    await successor.close()
     assert successor.kernel_writes == 0
+    began = time.perf_counter()
+    assert len(await successor.policy_counts()) > crowd.POLICIES
+    counting = time.perf_counter() - began
+    filling, *growing = [await _seconds(successor, Flush(3, deltas, in_sync=True)) for deltas in _set()]
+    await successor.close()
     shape = f"{crowd.PODS:,} pods and {crowd.POLICIES:,} policies"
     return [
         _figure(f"load {shape}, IPv4 and IPv6, routes and sysctls included", f"{load:.2f} s", "1"),
@@ -92,6 +106,9 @@ async def _ours(name: str) -> list[Figure]:
             _figure(f"{what}, beside them", _milliseconds(times), str(len(times)))
             for what, times in changes.items()
         ),
+        _figure("read every rule's counter", f"{counting:.2f} s", "1"),
+        _figure(f"fill a set with {MEMBER_COUNT:,} addresses", f"{filling:.2f} s", "1"),
+        _figure("one address more in it", _milliseconds(growing), str(len(growing))),
     ]
 
 
@@ -112,6 +129,18 @@ def _changes() -> dict[str, list[Update]]:
         "a remote pod comes into or leaves a set": _turns(peer, RUNS),
         "a local pod with 51 policies comes or goes": _turns(local, RUNS),
     }
+
+
+def _set() -> Iterator[tuple[Delta[Any, Any], ...]]:
+    """One set, at first with many members, then one more each time."""
+    first = Address.parse("10.128.0.0").value
+    members = [Member(_SET, Address(4, first + number).prefix) for number in range(MEMBER_COUNT + RUNS)]
+    yield (
+        Delta(IPSETS, {_SET: IPSetRow()}),
+        Delta(MEMBERS, dict.fromkeys(members[:MEMBER_COUNT], PRESENT)),
+    )
+    for member in members[MEMBER_COUNT:]:
+        yield (Delta(MEMBERS, {member: PRESENT}),)
 
 
 def _turns(resource: Resource[Any], count: int) -> list[Update]:
