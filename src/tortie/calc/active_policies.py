@@ -97,6 +97,8 @@ class _Tiers:
 
     def __init__(self, resolver: Resolver, policies: Sequence[Ranked], is_host: bool) -> None:
         tiers = resolver.tiers
+        self._resolver = resolver
+        self._applied: dict[tuple[str, ...], WorkloadPolicies] = {}
         self.ingress = tiers(policies, "ingress", _tracked)
         self.egress = tiers(policies, "egress", _tracked)
         if is_host:
@@ -105,6 +107,16 @@ class _Tiers:
             self.untracked_ingress = tiers(policies, "ingress", _untracked, ends=False)
             self.untracked_egress = tiers(policies, "egress", _untracked, ends=False)
             self.pre_dnat = tiers(policies, "ingress", _pre_dnat, ends=False)
+
+    def with_profiles(self, profiles: tuple[str, ...]) -> WorkloadPolicies:
+        """Found once for all that are alike: to hash the tiers takes as long as all else."""
+        found = self._applied.get(profiles)
+        if found is None:
+            applied = self._resolver.applied
+            found = self._applied[profiles] = WorkloadPolicies(
+                ingress=applied(self.ingress, profiles), egress=applied(self.egress, profiles)
+            )
+        return found
 
 
 class ActivePolicies:
@@ -253,14 +265,14 @@ class ActivePolicies:
             ranked = sorted((self._policies[name].place, name) for name in self._index.matched(key))
             policies = [(name, self._policies[name].standing) for _, name in ranked]
             tiers = alike[like] = _Tiers(self._resolver, policies, is_host)
-        applied = self._resolver.applied
-        ingress, egress = applied(tiers.ingress, profiles), applied(tiers.egress, profiles)
+        found = tiers.with_profiles(profiles)
         if not isinstance(key, HostKey):
-            self.workloads.put(key, WorkloadPolicies(ingress=ingress, egress=egress))
+            self.workloads.put(key, found)
             return
+        applied = self._resolver.applied
         host = HostPolicies(
-            ingress=ingress,
-            egress=egress,
+            ingress=found.ingress,
+            egress=found.egress,
             forward_ingress=applied(tiers.forward_ingress),
             forward_egress=applied(tiers.forward_egress),
             untracked_ingress=applied(tiers.untracked_ingress),
