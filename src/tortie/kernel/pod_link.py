@@ -101,8 +101,13 @@ class PodLinks(Protocol):
         """Whether there is such an interface on the node. Never waits."""
         ...
 
-    async def create(self, wanted: PodLink, namespace: int) -> None:
-        """Make the pair, in place of one whose host end has that name. Needs only names, MAC and sizes of ``wanted``."""
+    async def create(
+        self, wanted: PodLink, namespace: int, then: Callable[[], PodLink | None]
+    ) -> PodLink | None:
+        """Make the pair, in place of one whose host end has that name. Needs only names, MAC and sizes of ``wanted``.
+
+        ``then`` is asked, in another thread, as soon as it is there: what it gives is configured in the same go, and returned.
+        """
         ...
 
     async def configure(self, wanted: PodLink, namespace: int) -> None:
@@ -139,9 +144,18 @@ class LinuxPodLinks:
     def exists(self, host_name: str) -> bool:
         return self._host_index(host_name) != 0
 
-    async def create(self, wanted: PodLink, namespace: int) -> None:
+    async def create(
+        self, wanted: PodLink, namespace: int, then: Callable[[], PodLink | None]
+    ) -> PodLink | None:
+        def make() -> PodLink | None:
+            self._create(wanted, namespace)
+            link = then()
+            if link is not None:
+                self._configure(link, namespace)
+            return link
+
         try:
-            await self._on_host(lambda: self._create(wanted, namespace))
+            return await self._on_host(make)
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -149,7 +163,7 @@ class LinuxPodLinks:
                 raise KernelError(
                     errno.EEXIST, "make the interface", f"{wanted.pod_name} in the pod's network namespace"
                 ) from error
-            await self._on_host(lambda: self._create(wanted, namespace))
+            return await self._on_host(make)
 
     async def configure(self, wanted: PodLink, namespace: int) -> None:
         await self._on_host(lambda: self._configure(wanted, namespace))

@@ -100,7 +100,10 @@ class _Attachment:
         self._makes_link = False
         self._takes_addresses = False
         self._has_addresses = False
-        self._chosen: asyncio.Future[PodLink | None] = asyncio.get_running_loop().create_future()
+        self._chosen: PodLink | None = None
+        """With the addresses that it will have, if nobody is quicker."""
+        self._choice = asyncio.Event()
+        self._is_made = False
         self._made = asyncio.Event()
         self._link = dataclasses.replace(
             sandbox.wire,
@@ -115,15 +118,15 @@ class _Attachment:
             # An ADD before this one: it is replaced once we know that we can.
             prepared = await self._prepare()
             self._go_on()
-            await self._create(prepared.link)
-            _, revision = await both(self._configure(prepared.link), self._publish(prepared))
+            self._chosen = prepared.link
+            _, revision = await both(self._wire(), self._publish(prepared))
         else:
-            (prepared, revision), configured = await both(self._store(), self._wire())
+            configured, (prepared, revision) = await both(self._wire(), self._store())
             self._go_on()
             if configured != prepared.link:
                 # Others had the address first that we had in mind.
-                await self._create(prepared.link)
-                await self._configure(prepared.link)
+                self._chosen = prepared.link
+                await self._wire()
         await self._realised(sandbox.endpoint, revision)
         checkpoint("add.realised")
         return self._result(prepared)
@@ -146,32 +149,33 @@ class _Attachment:
     async def _wire(self) -> PodLink | None:
         """Make the wire, and set up the pod's end as soon as it is known with which addresses: the write that makes them
         ours is under way then. Returns how it is set up; None when nothing came of the addresses."""
+        means, namespace = self.means, self._namespace
+        self._makes_link = True
         try:
-            await self._create(self._link)
+            link = await means.links.create(self._link, namespace, self._created)
         finally:
             self._made.set()
-        link = await self._chosen
-        if link is not None:
-            await self._configure(link)
+        if link is None:
+            await self._choice.wait()
+            link = self._chosen
+            if link is None:
+                return None
+            await means.links.configure(link, namespace)
+        checkpoint("add.configured")
         return link
 
-    async def _create(self, link: PodLink) -> None:
-        self._makes_link = True
-        await self.means.links.create(link, self._namespace)
+    def _created(self) -> PodLink | None:
+        """In the thread that made it."""
         checkpoint("add.created")
-
-    async def _configure(self, link: PodLink) -> None:
-        await self.means.links.configure(link, self._namespace)
-        checkpoint("add.configured")
+        self._is_made = True
+        return self._chosen
 
     async def _store(self) -> tuple[_Prepared, Revision]:
         try:
             prepared = await self._prepare()
-            await self._made.wait()  # the dataplane shall find the interface
             return prepared, await self._publish(prepared)
         finally:
-            if not self._chosen.done():
-                self._chosen.set_result(None)
+            self._choice.set()
 
     async def _prepare(self) -> _Prepared:
         """Who the pod is, what it asks for, and its addresses; with them its endpoint is stored, where that can be."""
@@ -226,8 +230,9 @@ class _Attachment:
         """These it will be, if nobody is quicker."""
         mac = wishes.mac or self._link.mac
         link = dataclasses.replace(self._link, addresses=addresses, mac=mac)
-        if not self._chosen.done():
-            self._chosen.set_result(link)
+        if self._chosen is None:
+            self._chosen = link
+            self._choice.set()
         return link
 
     def _endpoint(
@@ -237,6 +242,8 @@ class _Attachment:
         return build_endpoint(self.sandbox, addresses=addresses, mac=mac, wishes=wishes, pod=pod)
 
     async def _publish(self, prepared: _Prepared) -> Revision:
+        if not self._is_made:
+            await self._made.wait()  # the dataplane shall find the interface
         register = self.means.register
         if prepared.assigned.stored is not None:
             revision = register.carried(prepared.assigned.stored)
