@@ -94,6 +94,11 @@ def test_one_that_is_renamed(watch: DriftWatch) -> None:
     assert seen(watch, LinkEvent(link("cali2", 3))) == (THERE, {"cali2"}, set())
 
 
+def test_one_that_is_renamed_as_soon_as_it_is_there(watch: DriftWatch) -> None:
+    events = (LinkEvent(link("cali2", 5)), LinkEvent(link("elsewhere", 5)))
+    assert seen(watch, *events) == (THERE, {"cali2"}, set())
+
+
 def test_our_own_changes_of_routes_are_no_drift(watch: DriftWatch) -> None:
     assert seen(watch, RouteEvent(WANTED, True, OWN)) == (NO, set(), set())
 

@@ -67,7 +67,10 @@ class DriftWatch:
         last = {_subject(event): event for event in events}
         for event in events:
             if _subject(event) is not None and last[_subject(event)] is not event:
-                continue  # it was so for a moment; what counts is how it is
+                # It was so for a moment; what counts is how it is, and which name it had.
+                if isinstance(event, LinkEvent):
+                    self._names.setdefault(event.link.index, event.link.name)
+                continue
             if isinstance(event, EventsLost):
                 self.hints.everything = now = True
             elif isinstance(event, LinkEvent):
