@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -33,7 +33,9 @@ class NoLinks:
     def exists(self, host_name: str) -> bool:
         return host_name in self.present
 
-    async def create(self, wanted: PodLink, namespace: int) -> None:
+    async def create(
+        self, wanted: PodLink, namespace: int, then: Callable[[], PodLink | None]
+    ) -> PodLink | None:
         raise AssertionError("nobody makes a wire here")
 
     async def configure(self, wanted: PodLink, namespace: int) -> None:

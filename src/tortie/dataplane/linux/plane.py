@@ -53,8 +53,6 @@ SWEEP_SECONDS = 0.05
 """Flows of addresses that left are forgotten so soon after, for all of them at once: a look at conntrack takes the kernel
 10 ms however few they are. An address that comes back does not come before that."""
 _OF_POLICY = (SETTINGS, MEMBERS, PROFILES, POLICIES, ENDPOINTS)
-_INLINE_ROWS = 50
-"""More changed rows than this are converted and compared off the event loop."""
 
 
 class LinuxDataplane:
@@ -146,8 +144,7 @@ class LinuxDataplane:
                 self._later(RULES_POLL_SECONDS, self._poll_rules)
             elif any(delta.table == HOST_ENDPOINTS for delta in flush.deltas):
                 await self._guarded("addresses", self._read_addresses)
-            changed = sum(len(delta.put) + len(delta.gone) for delta in flush.deltas)
-            return await self._round(many=changed > _INLINE_ROWS)
+            return await self._round()
 
     async def resync(self) -> Applied:
         """After drift that `on_drift` told of: look at that. Else look at everything. Either way retry what failed."""
@@ -159,7 +156,7 @@ class LinuxDataplane:
                 await self._read_hinted(hints)
             else:
                 await self._read_everything()
-            return await self._round(many=not hints)
+            return await self._round()
 
     async def close(self) -> None:
         async with self._lock:
@@ -171,11 +168,11 @@ class LinuxDataplane:
                 self._sweep = None
                 await self._guarded("conntrack", lambda: self._sweeper.run(self._routes.forget_flows))
             self._sweeper.close()
+            self._thread.close()
             kernel, self._kernel = self._kernel, None
             if kernel is not None:
                 asyncio.get_running_loop().remove_reader(kernel.monitor.fileno())
                 kernel.close()
-            self._thread.close()
 
     @property
     def troubles(self) -> Mapping[str, TortieError]:
@@ -223,13 +220,8 @@ class LinuxDataplane:
         self._nft_stage = Stage(self._nft_managers, Reconciler(self._nft, self._nft_tracker))
         self._link_stage = Stage((self._link_manager,), Reconciler(self._links, self._link_tracker))
         self._route_stage = Stage((self._route_manager,), Reconciler(self._routes, self._route_tracker))
-        self._stages = (
-            self._node_stage,
-            self._nft_stage,
-            self._link_stage,
-            self._route_stage,
-            *self._extra,
-        )
+        self._kernel_stages = (self._node_stage, self._nft_stage, self._link_stage, self._route_stage)
+        self._stages = (*self._kernel_stages, *self._extra)
 
     def _take(self, flush: Flush) -> None:
         self._generation = flush.generation
@@ -250,22 +242,29 @@ class LinuxDataplane:
             for manager in stage.managers:
                 manager.settle()
 
-    def _begin(self) -> None:
+    async def _round(self) -> Applied:
+        """The kernel first, then what else there is."""
+        self._rows.clear()
+        await self._thread.together(self._change_kernel())
+        for stage in self._extra:
+            await stage.reconciler.apply()
+        self._sweep_soon(SWEEP_SECONDS)
+        failed: dict[DesiredKey, TortieError] = {}
+        for stage in reversed(self._stages):
+            for manager in stage.managers:
+                failed.update(manager.blame(stage.reconciler.failed))
+        asyncio.get_running_loop().call_soon(self._consider)
+        return Applied(self._generation, failed)
+
+    async def _change_kernel(self) -> None:
+        """Removals backwards, then puts forwards. The rules change at once, between the routes that go and those that come."""
         self._settle()
         for stage in self._stages:
             stage.reconciler.begin()
-
-    async def _round(self, *, many: bool) -> Applied:
-        """Removals backwards, then puts forwards. The rules change at once, between the routes that go and those that come."""
-        self._rows.clear()
-        if many:
-            await self._thread.run(self._begin)
-        else:
-            self._begin()
-        for stage in reversed(self._stages):
+        for stage in reversed(self._kernel_stages):
             if stage is not self._nft_stage:
                 await stage.reconciler.remove()
-        for stage in self._stages:
+        for stage in self._kernel_stages:
             if stage is not self._nft_stage:
                 await stage.reconciler.put()
                 continue
@@ -277,13 +276,6 @@ class LinuxDataplane:
                 await stage.reconciler.apply()
         if self._policy_changed:
             await self._guarded("established", self._cut_flows)
-        self._sweep_soon(SWEEP_SECONDS)
-        failed: dict[DesiredKey, TortieError] = {}
-        for stage in reversed(self._stages):
-            for manager in stage.managers:
-                failed.update(manager.blame(stage.reconciler.failed))
-        asyncio.get_running_loop().call_soon(self._consider)
-        return Applied(self._generation, failed)
 
     # What is there
 
