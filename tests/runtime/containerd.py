@@ -33,6 +33,11 @@ class Containerd:
         shutil.copytree(bin_dir, self._bin_dir)
         for plugin in ("bandwidth", "loopback", "portmap"):
             (self._bin_dir / plugin).symlink_to(f"/usr/lib/cni/{plugin}")
+        # Written once: a file that grows anew under a program that has just mapped it ends that program (SIGBUS).
+        self._etc = directory / "etc"
+        (self._etc / "cni/net.d").mkdir(parents=True)
+        for name in ("protocols", "services", "ld.so.cache"):
+            shutil.copy(Path("/etc") / name, self._etc)
 
     def start(self) -> None:
         """Bring it up with the image. Raises `AssertionError` when it does not come."""
@@ -85,13 +90,10 @@ class Containerd:
     def _command(self, *arguments: str) -> list[str]:
         script = (
             "mount -t tmpfs none /opt && mkdir -p /opt/cni/bin && mount --bind $1 /opt/cni/bin"
-            " && cp /etc/protocols /etc/services /etc/ld.so.cache $4"
-            " && mount --bind $4 /etc && mkdir -p /etc/cni/net.d && mount --bind $2 /etc/cni/net.d"
+            " && mount --bind $4 /etc && mount --bind $2 /etc/cni/net.d"
             ' && node=$3 && shift 4 && exec nsenter --net=/run/netns/$node ctr "$@"'
         )
-        etc = self._directory / "etc"
-        etc.mkdir(exist_ok=True)
-        places = [str(self._bin_dir), str(self._conf_dir), self._node, str(etc)]
+        places = [str(self._bin_dir), str(self._conf_dir), self._node, str(self._etc)]
         inside = ["unshare", "--mount", "sh", "-c", script, "sh", *places]
         return [*inside, "-a", str(self._socket), *arguments]
 
