@@ -6,6 +6,7 @@ until their next look of their own (`worker.LOOK_SECONDS`), no longer.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -40,11 +41,10 @@ class Notice:
         return self._inotify
 
     def drain(self) -> None:
-        """Take what was heard; one touch or a hundred mean the same."""
-        try:
-            os.read(self._inotify, 65536)
-        except BlockingIOError:
-            return
+        """Take what was heard, if anything; one touch or a hundred mean the same."""
+        if self._inotify >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._inotify, 65536)
 
     def is_stale(self) -> bool:
         """Someone removed the file: others will touch a new one."""

@@ -64,6 +64,9 @@ class Wait:
     since: float = field(default_factory=time.monotonic)
 
 
+Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
 class Worker(threading.Thread):
     """Owns the connection. Made by the event loop that its answers go to."""
 
@@ -76,15 +79,16 @@ class Worker(threading.Thread):
         self._jobs: deque[Job | Wait | Callable[[], None]] = deque()
         self._writes: deque[Job] = deque()
         self._waits: set[Wait] = set()
-        self._outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        self._outcomes: list[Outcome] = []
+        self._answers: deque[Outcome] = deque()
+        self._answered = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        loop.add_reader(self._answered, self._deliver)
         self._stopping = False
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._notice: Notice | None = None
         self._seen = 0
-        self._data_version = 0
         self._next_look = 0.0
-        self._wrote = False
         self._tell_at: float | None = None
         """When the waiting watches are told of what was written."""
         self._spare: sqlite3.Connection | None = None
@@ -109,7 +113,20 @@ class Worker(threading.Thread):
         os.eventfd_write(self._bell, 1)
         await self._stopped
         self.join()
+        self._loop.remove_reader(self._answered)
+        os.close(self._answered)
         os.close(self._bell)
+
+    def _deliver(self) -> None:
+        os.eventfd_read(self._answered)
+        while self._answers:
+            future, result, error = self._answers.popleft()
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
     # Called by the thread.
 
@@ -146,38 +163,41 @@ class Worker(threading.Thread):
             db.close()
 
     def run(self) -> None:
-        poller = select.poll()
-        poller.register(self._bell, select.POLLIN)
-        listening = -1
         try:
             while not (self._stopping and not self._jobs and not self._writes):
                 if not self._jobs and not self._writes:
-                    poller.poll(self._idle_milliseconds())
-                self._rung = False
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._bell)
+                    self._rest()
                 self._take_jobs()
                 if self._writes:
                     self._write_group()
-                if self._waits and self._notice is not None:
-                    self._notice.listen()
-                heard = self._notice.fileno() if self._notice is not None else -1
-                if heard != listening:
-                    if listening >= 0:
-                        poller.unregister(listening)
-                    if heard >= 0:
-                        poller.register(heard, select.POLLIN)
-                    listening = heard
                 self._look()
                 self._flush()
         finally:
             self._end()
 
-    def _idle_milliseconds(self) -> float | None:
-        if self._db is None:
-            return None
-        due = self._next_look if self._tell_at is None else min(self._next_look, self._tell_at)
-        return max(0.0, (due - time.monotonic()) * 1000)
+    def _rest(self) -> None:
+        """Until there is something to do. Who is to look at the file soon anyway does not wake for each notice till then."""
+        poller = select.poll()
+        poller.register(self._bell, select.POLLIN)
+        notice = self._notice
+        if self._waits and notice is not None and self._tell_at is None and notice.listen():
+            poller.register(notice.fileno(), select.POLLIN)
+        milliseconds = None if self._db is None else max(0.0, (self._due() - time.monotonic()) * 1000)
+        for ready, _ in poller.poll(milliseconds):
+            if ready == self._bell:
+                self._rung = False
+                os.eventfd_read(self._bell)
+            else:
+                self._changed()
+
+    def _changed(self) -> None:
+        """Something was written, by us or by others."""
+        if self._waits and self._tell_at is None:
+            self._tell_at = time.monotonic() + GATHER_SECONDS
+
+    def _due(self) -> float:
+        """When the file is to be looked at."""
+        return self._next_look if self._tell_at is None else min(self._next_look, self._tell_at)
 
     def _take_jobs(self) -> None:
         while self._jobs:
@@ -240,7 +260,7 @@ class Worker(threading.Thread):
         self._flush()
         if writing.state.revision != before and self._notice is not None:
             self._notice.tell()
-            self._wrote = True
+            self._changed()
 
     def _undo(
         self, error: Exception, group: list[tuple[Job, Any, BaseException | None]], culprit: Job | None
@@ -294,19 +314,12 @@ class Worker(threading.Thread):
         """What did other processes, or we, write; which leases have ended; who has waited long."""
         if self._db is None:
             return
-        if self._notice is not None and self._notice.fileno() >= 0:
-            self._notice.drain()
         now = time.monotonic()
         try:
-            if self._waits:
-                (data_version,) = self._db.execute("PRAGMA data_version").fetchone()
-                if data_version != self._data_version or self._wrote:
-                    self._data_version = data_version
-                    self._wrote = False
-                    if self._tell_at is None:
-                        self._tell_at = now + GATHER_SECONDS
-                if self._tell_at is not None and now >= self._tell_at:
-                    self._tell_at = None
+            if now >= self._due():
+                self._tell_at = None
+                if self._waits and self._notice is not None:
+                    self._notice.drain()
                     self._tell_waits()
             if now >= self._next_look:
                 deaf = bool(self._waits) and (self._notice is None or self._notice.fileno() < 0)
@@ -376,10 +389,11 @@ class Worker(threading.Thread):
             self._notice = None
 
     def _flush(self) -> None:
+        """Hand over what there is. Half the price of the event loop's own way to be called from a thread."""
         if self._outcomes:
-            outcomes, self._outcomes = self._outcomes, []
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(_deliver, outcomes)
+            self._answers.extend(self._outcomes)
+            self._outcomes.clear()
+            os.eventfd_write(self._answered, 1)
 
     def _end(self) -> None:
         self._ended = True
@@ -390,13 +404,3 @@ class Worker(threading.Thread):
                 self._outcomes.append((job.future, None, closed))
         self._outcomes.append((self._stopped, None, None))
         self._flush()
-
-
-def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for future, result, error in outcomes:
-        if future.done():
-            continue
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
