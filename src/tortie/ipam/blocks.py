@@ -205,11 +205,10 @@ class Edit:
         return self._block.sequence_number
 
     def _warm_up(self) -> None:
+        cooling = [(i, a.released_at) for i, a in enumerate(self._attributes) if a.released_at is not None]
         warm: set[int] = set()
-        for index, attribute in enumerate(self._attributes):
-            if attribute.released_at is None:
-                continue
-            released = parse_stamp(attribute.released_at)
+        for index, released_at in cooling:
+            released = parse_stamp(released_at)
             if released is None or (self._now - released).total_seconds() >= self._cooldown_seconds:
                 warm.add(index)
         if not warm:
@@ -264,12 +263,8 @@ class Edit:
         return True
 
     def _take(self, ordinal: int, handle: str | None, secondary: Mapping[str, str]) -> None:
-        index = -1
-        for at, attribute in enumerate(self._attributes):
-            mine = attribute.handle_id == handle and attribute.released_at is None
-            if mine and attribute.secondary == secondary:
-                index = at
-                break
+        mine = [i for i, a in enumerate(self._attributes) if a.handle_id == handle and a.released_at is None]
+        index = next((i for i in mine if self._attributes[i].secondary == secondary), -1)
         if index < 0:
             index = len(self._attributes)
             self._attributes.append(BlockAttribute(handle_id=handle, secondary=dict(secondary)))
