@@ -42,11 +42,13 @@ async def run() -> list[Figure]:
 
 async def _figure(kind: str, in_flight: int) -> Figure:
     rates: list[float] = []
+    costs: list[float] = []
     conflicts = doubles = writes = 0
     for _ in range(RUNS):
         with _datastore(kind) as url:
             outcome = await _measure(url, in_flight)
         rates.append(outcome.rate)
+        costs.append(outcome.client_milliseconds)
         conflicts += outcome.conflicts
         doubles += outcome.doubles
         writes += outcome.block_writes
@@ -54,8 +56,8 @@ async def _figure(kind: str, in_flight: int) -> Figure:
     return Figure(
         subject="ipam",
         what=f"{kind}: addresses a second, {PROCESSES} processes with {in_flight} in flight each",
-        value=f"{rate:.0f}/s; {conflicts / RUNS:.0f} conflicts, {writes / RUNS:.0f} block writes,"
-        f" {doubles} double allocations",
+        value=f"{rate:.0f}/s; {sorted(costs)[len(costs) // 2]:.2f} ms of the clients' CPU each;"
+        f" {conflicts / RUNS:.0f} conflicts, {writes / RUNS:.0f} block writes, {doubles} double allocations",
         target=f"aim {AIM}/s, none double",
         met=rate >= AIM and not doubles,
         runs=f"{RUNS} times {REQUESTS} requests",
@@ -70,6 +72,8 @@ class Outcome:
     conflicts: int
     doubles: int
     block_writes: int
+    client_milliseconds: float
+    """CPU time a request, of the clients alone."""
 
 
 async def _measure(url: str, in_flight: int) -> Outcome:
@@ -97,7 +101,13 @@ async def _measure(url: str, in_flight: int) -> Outcome:
         assert len(given) == share * PROCESSES
         doubles = len(given) - len(set(given)) + len(set(given) ^ await _stored(store))
         conflicts = sum(each["conflicts"] for each in told)
-        return Outcome(len(given) / seconds, conflicts, doubles, sum(each["writes"] for each in told))
+        return Outcome(
+            rate=len(given) / seconds,
+            conflicts=conflicts,
+            doubles=doubles,
+            block_writes=sum(each["writes"] for each in told),
+            client_milliseconds=sum(each["cpu"] for each in told) * 1000 / len(given),
+        )
     finally:
         await store.close()
 
@@ -144,10 +154,11 @@ async def _work(url: str, node: str, requests: int, in_flight: int) -> None:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     observe(count)
+    started = time.process_time()
     await asyncio.gather(*(client() for _ in range(in_flight)))
-    print(
-        json.dumps({"addresses": addresses, "conflicts": allocator.conflicts, "writes": writes}), flush=True
-    )
+    cpu = time.process_time() - started
+    told = {"addresses": addresses, "conflicts": allocator.conflicts, "writes": writes, "cpu": cpu}
+    print(json.dumps(told), flush=True)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await allocator.close()
