@@ -351,6 +351,15 @@ def test_switches_are_told_of(namespace: str) -> None:
         assert SwitchEvent("ipv4/forwarding", expected[0].value, 1) in told, "the node's is everybody's"
 
 
+def test_what_an_interface_begins_with_is_no_change(namespace: str, routes: RouteSocket) -> None:
+    with RouteMonitor(namespace, switches=True) as monitor:
+        pair(routes)
+        netns.run(namespace, partial(sysctl.write, "net/ipv4/conf/cali1/proxy_arp", "1"))
+        told = [event for event in monitor.read() if isinstance(event, SwitchEvent)]
+        index = routes.need_link("cali1").index
+        assert told == [SwitchEvent("ipv4/proxy_arp", "1", index)]
+
+
 def test_lost_events_are_told_of(namespace: str, routes: RouteSocket) -> None:
     with RouteMonitor(namespace) as monitor:
         monitor._netlink._socket.setsockopt(1, 33, 4096)  # SO_RCVBUFFORCE

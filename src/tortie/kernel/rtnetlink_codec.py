@@ -458,8 +458,6 @@ _NODE_SWITCHES = {
     (socket.AF_INET, _NETCONFA_RP_FILTER): "net/ipv4/conf/all/rp_filter",
     (socket.AF_INET6, _NETCONFA_FORWARDING): "net/ipv6/conf/all/forwarding",
 }
-
-
 _LINK_SWITCHES = {
     (socket.AF_INET, _NETCONFA_FORWARDING): "ipv4/forwarding",
     (socket.AF_INET, _NETCONFA_RP_FILTER): "ipv4/rp_filter",
@@ -472,12 +470,13 @@ _LINK_SWITCHES = {
 
 def decode_switches(body: bytes) -> tuple[int, dict[str, str]]:
     """Of ``NEW_NETCONF``: whose switches, and how they stand. An interface's index and names as `decode_link_with_switches` has
-    them; or 0 for the whole node, and places under /proc/sys. Those of interfaces to come are left out."""
+    them; or 0 for the whole node, and places under /proc/sys. Left out are those of interfaces to come, and what an interface
+    begins with, which is told all at once."""
     found = nl.attributes(body, 4)
     index = nl.as_u32(found.get(_NETCONFA_IFINDEX, bytes(4)))
-    if index == _INTERFACES_TO_COME:
-        return 0, {}
     whole = index == _ALL_INTERFACES
+    if index == _INTERFACES_TO_COME or (not whole and len(found) > 2):
+        return 0, {}
     return 0 if whole else index, {
         name: str(nl.as_u32(found[kind]))
         for (family, kind), name in (_NODE_SWITCHES if whole else _LINK_SWITCHES).items()

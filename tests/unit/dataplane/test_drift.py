@@ -187,7 +187,7 @@ def test_a_switch_of_an_interface_that_is_not_as_wanted(
     assert not watch.hints.switches
 
 
-def test_a_new_interface_starts_with_switches_that_are_not_ours_yet(watch: DriftWatch) -> None:
+def test_a_switch_that_was_another_for_a_moment(watch: DriftWatch) -> None:
     first, then = (SwitchEvent("ipv4/proxy_arp", value, 3) for value in ("0", "1"))
     assert seen(watch, first, then) == (NO, set(), set())
 
