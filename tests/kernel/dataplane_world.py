@@ -250,9 +250,10 @@ async def started(world: World, **arguments: Any) -> LinuxDataplane:
 
 
 async def applied(plane: LinuxDataplane, flush: Flush) -> Applied:
-    """Apply, and insist that all of it is real."""
+    """Apply, and insist that all of it is real, and that what is not wanted is gone."""
     result = await plane.apply(flush)
     assert not result.failed, {str(key): str(error) for key, error in result.failed.items()}
+    assert not plane.troubles, {what: str(error) for what, error in plane.troubles.items()}
     return result
 
 

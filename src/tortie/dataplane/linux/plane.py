@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tortie.dataplane.api import Applied, Manager
 from tortie.dataplane.delta_tracker import DeltaTracker
@@ -176,7 +177,8 @@ class LinuxDataplane:
 
     @property
     def troubles(self) -> Mapping[str, TortieError]:
-        """What could not be read or looked after at the last try, by its name; tried again with the next round or refresh."""
+        """What could not be read, removed or looked after at the last try, by its name; tried again with the next round or
+        refresh."""
         return self._trouble
 
     @property
@@ -250,6 +252,8 @@ class LinuxDataplane:
             await stage.reconciler.apply()
         self._sweep_soon(SWEEP_SECONDS)
         failed: dict[DesiredKey, TortieError] = {}
+        for stage in self._stages:
+            self._note_leftovers(stage.reconciler)
         for stage in reversed(self._stages):
             for manager in stage.managers:
                 failed.update(manager.blame(stage.reconciler.failed))
@@ -276,6 +280,15 @@ class LinuxDataplane:
                 await stage.reconciler.apply()
         if self._policy_changed:
             await self._guarded("established", self._cut_flows)
+
+    def _note_leftovers(self, reconciler: Reconciler[Any, Any]) -> None:
+        """What could not be removed: no row is to blame for it."""
+        wanted, what = reconciler.tracker.wanted, f"removal of {reconciler.name}"
+        left = next((error for key, error in reconciler.failed.items() if key not in wanted), None)
+        if left is None:
+            self._trouble.pop(what, None)
+        else:
+            self._trouble[what] = left
 
     # What is there
 

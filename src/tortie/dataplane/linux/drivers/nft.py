@@ -246,7 +246,8 @@ class NftDriver:
         for key in todo.gone:
             if isinstance(key, ElementKey):
                 set_key = SetKey(key.family, key.set_name)
-                if set_key not in todo.gone and set_key in specs:
+                # Those of a set that goes go with it; but a verdict holds a chain, which goes before the set.
+                if set_key in specs and (set_key not in todo.gone or specs[set_key].verdicts):
                     removed.setdefault(set_key, {})[key] = None
         for set_key, elements in removed.items():
             for portion in _portions(elements, singly=set_key in todo.singly):
