@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -64,6 +65,27 @@ async def test_metrics_sum_the_rules_of_a_policy_and_hold_only_what_counted() ->
     assert 'action="Deny",decided_by="tier-end",direction="egress"' in text
     assert 'action="staged-Deny"' in text
     assert "quiet" not in text
+
+
+def test_a_sum_never_becomes_less_while_its_policy_counts() -> None:
+    """Else Prometheus would take it for a start anew, and add all of it again."""
+    metrics = Metrics()
+
+    def told(*packets: int) -> str:
+        metrics.policies.put(
+            sums([dataclasses.replace(DENIED, packets=each, bytes=10 * each) for each in packets])
+        )
+        found = [line for line in metrics.render().decode().splitlines() if line.startswith("tortie_policy_")]
+        return " ".join(line.rpartition(" ")[2] for line in found)
+
+    assert told(5, 3) == "8.0 80.0"
+    assert told(5) == "8.0 80.0", "a rule is gone, or the last pod of an IP version"
+    assert told(6, 1) == "10.0 100.0"
+    assert told(6, 3) == "12.0 120.0"
+    assert told(2) == "12.0 120.0"
+    assert told(4, 1) == "15.0 150.0"
+    assert told(0) == "", "all of it is gone"
+    assert told(1) == "1.0 10.0"
 
 
 async def test_who_asks_is_told_each_rule() -> None:
