@@ -20,6 +20,8 @@ from tortie.net.addresses import Address
 
 World = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Endpoint to the policies of its two tiers."""
+Versions = dict[int, tuple[int, ...]]
+"""Of which an endpoint has an address; IPv4 where nothing is said."""
 
 
 class Rig:
@@ -34,9 +36,12 @@ class Rig:
         self.managers = (dispatch, groups, policies)
         self.known: World = {}
 
-    def want(self, world: World, rules: dict[int, RuleRow], versions: tuple[int, ...] = (4,)) -> None:
+    def want(self, world: World, rules: dict[int, RuleRow], versions: Versions | None = None) -> None:
         gone = frozenset(endpoint(number) for number in self.known if number not in world)
-        rows = {endpoint(number): row(number, *tiers, versions) for number, tiers in world.items()}
+        rows = {
+            endpoint(number): row(number, *tiers, (versions or {}).get(number, (4,)))
+            for number, tiers in world.items()
+        }
         policies = {
             policy(number): PolicyRow(tier="one", ingress=(rule,), egress=())
             for number, rule in rules.items()
@@ -79,6 +84,7 @@ LONG = tuple(range(40))
 walks = st.sampled_from([(), (1,), (1, 2), LONG[:18], LONG, LONG[3:], (*LONG, 41), (50, *LONG), LONG[::2]])
 others = st.sampled_from([(), (101,), tuple(range(100, 130)), tuple(range(100, 131))])
 worlds = st.dictionaries(st.integers(1, 6), st.tuples(walks, others), max_size=6)
+several_versions = st.dictionaries(st.integers(1, 6), st.sampled_from([(4,), (6,), (4, 6), ()]), max_size=6)
 several_rules = st.dictionaries(
     st.integers(0, 41),
     st.sampled_from(
@@ -93,17 +99,20 @@ several_rules = st.dictionaries(
 )
 
 
-@given(st.lists(st.tuples(worlds, several_rules), min_size=1, max_size=5))
+@given(st.lists(st.tuples(worlds, several_rules, several_versions), min_size=1, max_size=5))
 def test_what_is_wanted_does_not_depend_on_what_came_before(
-    history: list[tuple[World, dict[int, RuleRow]]],
+    history: list[tuple[World, dict[int, RuleRow], Versions]],
 ) -> None:
     old, new = Rig(), Rig()
     rules: dict[int, RuleRow] = {}
-    for world, changed in history:
-        old.want(world, changed)
+    for world, changed, versions in history:
+        old.want(world, changed, versions)
         rules |= changed
-    new.want(history[-1][0], rules)
+    world, _, versions = history[-1]
+    new.want(world, rules, versions)
     assert dict(old.tracker.wanted) == dict(new.tracker.wanted)
+    old.want({}, {})
+    assert not old.tracker.wanted
 
 
 def test_a_policy_for_everybody_leaves_groups_and_elements_as_they_are() -> None:
@@ -134,13 +143,13 @@ def test_a_group_that_parts_leaves_its_name_to_one_half() -> None:
 
 def test_policy_stands_in_the_tables_of_the_addresses_that_it_guards() -> None:
     rig = Rig()
-    rig.want({1: ((1,), ())}, {}, versions=(4,))
+    rig.want({1: ((1,), ())}, {}, {1: (4,)})
     assert chains(rig, "ip")
     assert not chains(rig, "ip6")
-    rig.want({1: ((1,), ()), 2: ((1,), ())}, {}, versions=(4, 6))
+    rig.want({1: ((1,), ()), 2: ((1,), ())}, {}, {1: (4, 6), 2: (4, 6)})
     assert chains(rig, "ip6") == chains(rig, "ip"), "of the same names"
     assert leads(rig, "ip6") == leads(rig, "ip")
-    rig.want({1: ((1,), ())}, {}, versions=(6,))
+    rig.want({1: ((1,), ())}, {}, {1: (6,)})
     assert chains(rig, "ip6")
     assert not chains(rig, "ip")
 
