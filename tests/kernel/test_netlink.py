@@ -141,6 +141,11 @@ def test_switches_are_told_by_netlink_as_they_stand_in_proc(routes: RouteSocket,
     assert seen is not None
     assert seen[1] == told
     assert {link.name: switches for link, switches in routes.links_with_switches()}["cali1"] == told
+    wanted = {name: int(not value) for name, value in told.items() if name.startswith("ipv4/")}
+    routes.set_link(seen[0].index, switches=wanted)
+    changed = routes.link_with_switches("cali1")
+    assert changed is not None
+    assert changed[1] == {**told, **wanted}
     with pytest.raises(
         KernelError, match=r"cannot read the switch net/ipv4/conf/nope/proxy_arp: No such file"
     ):

@@ -73,6 +73,11 @@ class RouteSocket:
         answer = self.netlink.ask(codec.get_link(name))
         return codec.decode_link(answer.body) if answer else None
 
+    def index(self, name: str) -> int | None:
+        """That of the interface, or None: faster than all of it."""
+        answer = self.netlink.ask(codec.get_link(name))
+        return codec.decode_name(answer.body)[0] if answer else None
+
     def link_by_index(self, index: int) -> Link | None:
         answer = self.netlink.ask(codec.get_link_by_index(index))
         return codec.decode_link(answer.body) if answer else None
@@ -96,8 +101,9 @@ class RouteSocket:
         master: int | None = None,
         namespace: int | None = None,
         segments: SegmentSizes = UNKNOWN_SEGMENTS,
+        switches: Mapping[str, int] | None = None,
     ) -> None:
-        """Change an interface; None leaves a thing as it is."""
+        """Change an interface; None leaves a thing as it is. ``switches`` of IPv4: ``ipv4/proxy_arp``."""
         self.netlink.request(
             codec.set_link(
                 index,
@@ -109,6 +115,7 @@ class RouteSocket:
                 master=master,
                 namespace=namespace,
                 segments=segments,
+                switches=switches,
             )
         )
 

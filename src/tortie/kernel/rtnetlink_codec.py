@@ -91,8 +91,10 @@ def set_link(
     master: int | None = None,
     namespace: int | None = None,
     segments: SegmentSizes = UNKNOWN_SEGMENTS,
+    switches: Mapping[str, int] | None = None,
 ) -> nl.Request:
-    """Change an interface; None leaves a thing as it is. ``namespace`` (a descriptor) moves it there."""
+    """Change an interface; None leaves a thing as it is. ``namespace`` (a descriptor) moves it there; ``switches`` are of IPv4,
+    as `decode_link_with_switches` names them."""
     body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
     if mtu is not None:
         body += nl.u32(_IFLA_MTU, mtu)
@@ -105,6 +107,10 @@ def set_link(
     if namespace is not None:
         body += nl.u32(_IFLA_NET_NS_FD, namespace)
     body += _segment_sizes(segments)
+    if switches:
+        values = [nl.u32(IPV4_SWITCHES[name.removeprefix("ipv4/")], on) for name, on in switches.items()]
+        conf = nl.nested(_IFLA_INET_CONF, *values)
+        body += nl.nested(_IFLA_AF_SPEC, nl.nested(socket.AF_INET, conf))
     return nl.Request(SET_LINK, 0, body, "change the interface", subject)
 
 

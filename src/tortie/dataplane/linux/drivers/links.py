@@ -79,9 +79,9 @@ class LinkDriver:
                 gateways = self._gateways(link.index)
             self.links[link.name] = link
             found[LinkKey(link.name, "up")] = link.up
-            if not self._wrong_v4(link, switches):
+            if not _wrong("ipv4", switches) and _answers_at_once(link):
                 found[LinkKey(link.name, "ipv4")] = True
-            if not _wrong("ipv6", link, switches) and gateways.get(link.index) is False:
+            if not _wrong("ipv6", switches) and gateways.get(link.index) is False:
                 found[LinkKey(link.name, "ipv6")] = True
         for name in names:
             if LinkKey(name, "up") not in found:
@@ -113,11 +113,14 @@ class LinkDriver:
     def _set_up(self, link: Link, switches: Mapping[str, int], aspects: Mapping[str, bool]) -> None:
         self.links[link.name] = link
         if aspects.get("ipv4"):
-            for path, value in self._wrong_v4(link, switches).items():
-                self._write(path, value)
+            if wrong := _wrong("ipv4", switches):
+                self._routes.set_link(link.index, subject=link.name, switches=wrong)
+                self.writes += 1
+            if not _answers_at_once(link):
+                self._write(_PROXY_DELAY.format(link.name), "0")
         if aspects.get("ipv6"):
-            for path, value in _wrong("ipv6", link, switches).items():
-                self._write(path, value)
+            for name, value in _wrong("ipv6", switches).items():
+                self._write(f"net/ipv6/conf/{link.name}/{name.removeprefix('ipv6/')}", str(value))
         up = aspects.get("up", link.up)
         if up != link.up:
             self._routes.set_link(link.index, subject=link.name, up=up)
@@ -125,18 +128,6 @@ class LinkDriver:
             self.links[link.name] = dataclasses.replace(link, up=up)
         if aspects.get("ipv6"):
             self._ensure_gateway(link)
-
-    def _wrong_v4(self, link: Link, switches: Mapping[str, int]) -> dict[str, str]:
-        wrong = _wrong("ipv4", link, switches)
-        path = _PROXY_DELAY.format(link.name)
-        try:
-            if sysctl.read(path) != "0":
-                wrong[path] = "0"
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            wrong[path] = "0"
-        return wrong
 
     def _ensure_gateway(self, link: Link) -> None:
         """The address is there, and not waiting for a duplicate to answer: as long as it waits it does not answer itself."""
@@ -154,10 +145,20 @@ class LinkDriver:
         self.writes += 1
 
 
-def _wrong(version: str, link: Link, switches: Mapping[str, int]) -> dict[str, str]:
-    """Where they stand, and what they should be."""
+def _answers_at_once(link: Link) -> bool:
+    """Whether proxy ARP waits for nothing there."""
+    try:
+        return sysctl.read(_PROXY_DELAY.format(link.name)) == "0"
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+
+
+def _wrong(version: str, switches: Mapping[str, int]) -> dict[str, int]:
+    """Those that are not as they should be, and how they should be."""
     return {
-        f"net/{version}/conf/{link.name}/{name.rpartition('/')[2]}": str(value)
+        name: value
         for name, value in SWITCHES.items()
         if name.startswith(version) and switches.get(name) != value
     }

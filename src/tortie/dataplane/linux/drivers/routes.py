@@ -153,8 +153,7 @@ class RouteDriver:
     def _index(self, interface: str, indexes: Mapping[str, int] | None) -> int | None:
         if indexes is not None:
             return indexes.get(interface)
-        link = self._routes.link(interface)
-        return None if link is None else link.index
+        return self._routes.index(interface)
 
     def _delete(self, keys: Iterable[RouteKey], failed: dict[RouteKey, TortieError]) -> None:
         """Just the routes that we know there: others' with the same key stay."""
