@@ -79,17 +79,29 @@ class CNIServer:
         """
         listener = _listen(self._path)
         loop = asyncio.get_running_loop()
+        broken: asyncio.Future[OSError] = loop.create_future()
+        loop.add_reader(listener, self._accept, listener, broken)
         try:
-            while True:
-                connection, _ = await loop.sock_accept(listener)
-                connection.setblocking(False)
-                if len(self._conversations) >= MAX_CONVERSATIONS:
-                    connection.close()
-                    continue
-                _ = self._conversations.start("cni request", self._converse(connection))
+            raise await broken
         finally:
+            loop.remove_reader(listener)
             listener.close()
             await self._conversations.close(grace_seconds=5.0)
+
+    def _accept(self, listener: socket.socket, broken: asyncio.Future[OSError]) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if not broken.done():
+                broken.set_result(error)
+            return
+        connection.setblocking(False)
+        if len(self._conversations) >= MAX_CONVERSATIONS:
+            connection.close()
+            return
+        _ = self._conversations.start("cni request", self._converse(connection))
 
     async def _converse(self, connection: socket.socket) -> None:
         talk = _Conversation(connection)
@@ -97,9 +109,8 @@ class CNIServer:
         command, version, code = "", INSTALLED, 0
         try:
             _check_peer(connection)
-            async with asyncio.timeout(READ_SECONDS):
-                forwarded = frames.decode_request(await talk.expect(frames.REQUEST))
-                document = await talk.expect(frames.CONFIG)
+            forwarded = frames.decode_request(await talk.expect(frames.REQUEST, READ_SECONDS))
+            document = await talk.expect(frames.CONFIG, READ_SECONDS)
             command = forwarded.env.get("CNI_COMMAND", "")
             request = parse_request(forwarded, document)
             version = str(request.config.version)
@@ -161,10 +172,11 @@ class _Conversation:
             )
         return self._descriptors[0]
 
-    async def expect(self, kind: bytes) -> bytes:
-        """The next frame's payload. Raises `CNIError` for any other kind, and when the shim is gone."""
+    async def expect(self, kind: bytes, seconds: float) -> bytes:
+        """The next frame's payload. Raises `CNIError` for any other kind, and when the shim is gone; `TimeoutError` when it is
+        silent for so long."""
         while not self._waiting:
-            data = await self._receive()
+            data = await self._receive(seconds)
             if not data:
                 raise CNIError(Code.IO_FAILURE, "the CNI shim is gone")
             self._waiting += self._decoder.feed(data)
@@ -180,8 +192,7 @@ class _Conversation:
         """Have the shim run a plugin. Raises `CNIError` when the shim is gone or the plugin takes too long."""
         await self.send(frames.encode_delegate(command, plugin))
         try:
-            async with asyncio.timeout(DELEGATE_SECONDS):
-                return frames.decode_delegate_end(await self.expect(frames.DELEGATE_END))
+            return frames.decode_delegate_end(await self.expect(frames.DELEGATE_END, DELEGATE_SECONDS))
         except TimeoutError:
             raise CNIError(
                 Code.TRY_LATER, f"the IPAM plugin {plugin} did not end within {DELEGATE_SECONDS:g} s"
@@ -189,21 +200,24 @@ class _Conversation:
 
     async def send(self, data: bytes) -> None:
         """Raises `CNIError` when the shim is gone."""
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await loop.sock_sendall(self._socket, data)
+            with contextlib.suppress(BlockingIOError):
+                data = data[self._socket.send(data) :]
+            if data:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except (OSError, TimeoutError) as error:
             raise CNIError(Code.IO_FAILURE, f"the CNI shim is gone: {error}") from None
 
-    async def _receive(self) -> bytes:
+    async def _receive(self, seconds: float) -> bytes:
         while True:
             try:
                 data, descriptors, flags, _ = socket.recv_fds(
                     self._socket, 1 << 16, 4, socket.MSG_CMSG_CLOEXEC
                 )
             except (BlockingIOError, InterruptedError):
-                await _readable(self._socket)
+                async with asyncio.timeout(seconds):
+                    await _readable(self._socket)
                 continue
             except OSError as error:
                 raise CNIError(Code.IO_FAILURE, f"the CNI shim is gone: {error}") from None

@@ -1,8 +1,8 @@
 """What waits for the calculation: batches of the syncer, and what this agent writes itself.
 
 A WorkloadEndpoint that an ADD publishes enters at once, without the way through the datastore and back. From the moment that we
-begin to write a key, whatever the datastore says of it stands aside: it may be older. When it has sent what we wrote, or after a
-second, it counts again.
+begin to write a key, whatever the datastore says of it stands aside: it may be older. When it has sent what we wrote, which we
+know already, or after a second, it counts again.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Intake:
         self._await(key)
 
     def announce(self, update: Update) -> None:
-        """We are about to write this: let it in already. `write_through` or `give_up` follows."""
+        """We are about to write this: let it in already. `write_through` or `give_up` follows. Take it, or `ring`."""
         self._await(update.key)
         self._inbox.put_now(update.key, update)
 
     def write_through(self, update: Update) -> None:
-        """The datastore holds this now: we wrote it ourselves."""
+        """The datastore holds this now: we wrote it ourselves. Take it, or `ring`."""
         self._await(update.key).expected = update
         self._inbox.put_now(update.key, update)
 
@@ -67,6 +67,11 @@ class Intake:
             awaited.timer.cancel()
         newer = awaited.aside if awaited is not None else None
         self._inbox.put_now(update.key, newer or update)
+        self._inbox.ring()
+
+    def ring(self) -> None:
+        """Wake who waits."""
+        self._inbox.ring()
 
     def _await(self, key: ResourceKey) -> _Awaited:
         timer = asyncio.get_running_loop().call_later(ECHO_SECONDS, self._expire, key)
@@ -93,12 +98,13 @@ class Intake:
             return True
         awaited.timer.cancel()
         del self._awaited[update.key]
-        return False
+        return True
 
     def _expire(self, key: ResourceKey) -> None:
         awaited = self._awaited.pop(key)
         if awaited.aside is not None:
             self._inbox.put_now(key, awaited.aside)
+            self._inbox.ring()
 
 
 def _is_echo(update: Update, written: Update) -> bool:

@@ -138,8 +138,10 @@ class Pipeline:
         """Fold at once rather than when the loop comes round: an ADD counts in tenths of milliseconds."""
         if self.first_applied.is_set():
             self._fold_slice()
-            if not self.intake:
-                self._wake.set()
+        if self.intake:
+            self.intake.ring()
+        else:
+            self._wake.set()
 
     def drifted(self, what: str) -> None:
         """Someone changed what is ours in the kernel; ``what`` names the sort of thing."""
@@ -269,6 +271,8 @@ class Pipeline:
         """Remember what is wanted now."""
         if flush.problems != self.problems:
             self._note_problems(flush.problems)
+        if not flush.deltas:
+            return
         for delta in flush.deltas:
             rows = self.desired.setdefault(delta.table.name, {})
             rows.update(delta.put)

@@ -34,10 +34,14 @@ class Inbox(Generic[K, V]):
             self._room.clear()
             await self._room.wait()
         self.put_now(key, value)
+        self.ring()
 
     def put_now(self, key: K, value: V) -> None:
-        """Leave a value without waiting, beyond the bound if need be: for the few that may not wait."""
+        """Leave a value without waiting, beyond the bound if need be: for the few that may not wait. Take it, or `ring`."""
         self._waiting[key] = value
+
+    def ring(self) -> None:
+        """Wake who waits for something to take."""
         self._filled.set()
 
     def take(self, most: int) -> list[V]:

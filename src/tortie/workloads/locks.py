@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 
 class Locks:
@@ -16,25 +16,27 @@ class Locks:
     @asynccontextmanager
     async def hold(self, *names: Hashable) -> AsyncIterator[None]:
         """Hold all of them. They are taken in one order everywhere, so that two holders cannot wait for each other."""
-        async with AsyncExitStack() as stack:
+        waited: list[Hashable] = []
+        held: list[asyncio.Lock] = []
+        try:
             for name in sorted(set(names), key=repr):
-                await stack.enter_async_context(self._one(name))
+                lock, users = self._locks.get(name) or (asyncio.Lock(), 0)
+                self._locks[name] = (lock, users + 1)
+                waited.append(name)
+                await lock.acquire()
+                held.append(lock)
             yield
+        finally:
+            for lock in held:
+                lock.release()
+            for name in waited:
+                self._leave(name)
 
     def is_held(self, name: Hashable) -> bool:
         """Whether someone holds it or waits for it."""
         return name in self._locks
 
-    @asynccontextmanager
-    async def _one(self, name: Hashable) -> AsyncIterator[None]:
-        lock, users = self._locks.get(name, (asyncio.Lock(), 0))
-        self._locks[name] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[name]
-            if users == 1:
-                del self._locks[name]
-            else:
-                self._locks[name] = (lock, users - 1)
+    def _leave(self, name: Hashable) -> None:
+        lock, users = self._locks.pop(name)
+        if users > 1:
+            self._locks[name] = (lock, users - 1)

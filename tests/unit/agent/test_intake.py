@@ -55,6 +55,15 @@ async def test_what_is_older_than_our_write_never_comes_in(intake: Intake) -> No
     assert shown(intake.take(9)) == ["6"]
 
 
+async def test_the_echo_of_our_write_is_no_news(intake: Intake) -> None:
+    intake.write_through(put("5"))
+    assert shown(intake.take(9)) == ["5"]
+    await hear(intake, put("5"))
+    assert intake.take(9) == []
+    await hear(intake, put("6"))
+    assert shown(intake.take(9)) == ["6"]
+
+
 async def test_an_echo_that_was_faster_than_our_answer_is_taken_in_the_end(intake: Intake) -> None:
     intake.announce(put(None))
     await hear(intake, put("5"))

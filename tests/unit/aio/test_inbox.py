@@ -35,6 +35,20 @@ async def test_a_replacement_needs_no_room() -> None:
     assert inbox.take(5) == [2]
 
 
+async def test_who_waits_is_woken_by_the_bell() -> None:
+    inbox: Inbox[str, int] = Inbox(10)
+    waiting = asyncio.ensure_future(inbox.wait())
+    await asyncio.sleep(0)
+    inbox.put_now("a", 1)
+    assert inbox.take(5) == [1]
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    inbox.put_now("b", 2)
+    inbox.ring()
+    await asyncio.wait_for(waiting, 1)
+    assert inbox.take(5) == [2]
+
+
 async def test_what_may_not_wait_goes_beyond_the_bound() -> None:
     inbox: Inbox[str, int] = Inbox(1)
     await inbox.put("a", 1)
