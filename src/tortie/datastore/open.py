@@ -133,9 +133,7 @@ def _etcd(
     address: str, parameters: Mapping[str, str], config: Mapping[str, Any], *, unix: bool = False
 ) -> KeyValue:
     """``unix``: the address is the path of a socket, as a lab's etcd offers one."""
-    # The one door to grpc: what runs on SQLite never loads it.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # The one door to protobuf: what runs on SQLite never loads it.
     from tortie.datastore.etcd.key_value import EtcdKeyValue
     from tortie.datastore.etcd.options import EtcdOptions
 

@@ -1,6 +1,6 @@
 """The one door through which Tortie starts other programs: argument lists, never a shell, bounded in time and output.
 
-asyncio starts children by ``vfork`` and ``exec`` in one step, so that neither grpc nor threads ever see a fork of themselves.
+asyncio starts children by ``vfork`` and ``exec`` in one step, so that no thread ever sees a fork of itself.
 """
 
 from __future__ import annotations

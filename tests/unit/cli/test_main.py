@@ -17,7 +17,7 @@ from tortie.cli.context import settings
 from tortie.cli.exit_codes import EXIT_CODES, FAILED, exit_code
 
 HEAVY = (
-    "grpc",
+    "google.protobuf",
     "pyroute2",
     "rich",
     "ruamel",

@@ -151,13 +151,13 @@ def test_passwords_are_never_shown() -> None:
     assert "hidden" not in repr(etcd_options("etcd://u:hidden@a"))
 
 
-def test_grpc_is_loaded_for_etcd_alone() -> None:
+def test_protobuf_is_loaded_for_etcd_alone() -> None:
     script = (
         "import sys\n"
         "from tortie.datastore.open import open_store\n"
         "open_store('sqlite:///tmp/a.db')\n"
-        "assert 'grpc' not in sys.modules\n"
+        "assert 'google.protobuf' not in sys.modules\n"
         "open_store('etcd://a')\n"
-        "assert 'grpc' in sys.modules\n"
+        "assert 'google.protobuf' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

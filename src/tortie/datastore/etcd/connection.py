@@ -8,36 +8,21 @@ status: a dead one costs that question, not the write.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
+from tortie.datastore.etcd.calls import Call, CallFailed, Channel, Metadata, Status
 from tortie.datastore.etcd.options import EtcdOptions
 from tortie.datastore.etcd.proto import rpc_pb2 as pb
 from tortie.errors import AccessDenied, HistoryGone, NotFound, StoreError, StoreUnavailable, UsageError
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    # etcd cuts off who pings more often than every 5 s.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.enable_http_proxy", 0),
-    # Without it a new channel would share the dead connection of the one that it replaces.
-    ("grpc.use_local_subchannel_pool", 1),
-)
 RETIRED_SECONDS = 30.0
 TOKEN_REFUSALS = ("invalid auth token", "revision in header is old", "user name is empty")
 
@@ -58,8 +43,6 @@ LEASE_KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", pb.LeaseKeepAliv
 AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse)
 STATUS = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
 
-Metadata = tuple[tuple[str, str], ...]
-
 
 @dataclass
 class Life:
@@ -75,20 +58,15 @@ class Member:
     def __init__(self, endpoint: str, options: EtcdOptions) -> None:
         self.endpoint = endpoint
         self._options = options
-        self._channel: grpc.aio.Channel | None = None
-        self._retired: list[tuple[float, grpc.aio.Channel]] = []
+        self._channel: Channel | None = None
+        self._retired: list[tuple[float, Channel]] = []
         self.trusted = False
         self.life = Life()
 
     @property
-    def channel(self) -> grpc.aio.Channel:
+    def channel(self) -> Channel:
         if self._channel is None:
-            if self._options.secure:
-                self._channel = grpc.aio.secure_channel(
-                    self.endpoint, _credentials(self._options), options=CHANNEL_OPTIONS
-                )
-            else:
-                self._channel = grpc.aio.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS)
+            self._channel = Channel(self.endpoint, _tls(self._options) if self._options.secure else None)
         return self._channel
 
     def distrust(self, *, reconnect: bool) -> None:
@@ -100,32 +78,33 @@ class Member:
             self._channel = None
             self.life = Life()
 
-    async def close_retired(self, *, older_than_seconds: float = 0.0) -> None:
+    def close_retired(self, *, older_than_seconds: float = 0.0) -> None:
         now = time.monotonic()
         while self._retired and now - self._retired[0][0] >= older_than_seconds:
-            await self._retired.pop(0)[1].close()
+            self._retired.pop(0)[1].close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self.distrust(reconnect=True)
-        await self.close_retired()
+        self.close_retired()
 
 
-def _credentials(options: EtcdOptions) -> grpc.ChannelCredentials:
-    def content(path: str) -> bytes | None:
-        if not path:
-            return None
-        try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise UsageError(f"cannot read {path}, named for etcd's TLS: {error.strerror}") from error
-
+def _tls(options: EtcdOptions) -> ssl.SSLContext:
     if bool(options.cert_file) != bool(options.key_file):
         raise UsageError("etcd: a client certificate needs both cert_file and key_file")
-    return grpc.ssl_channel_credentials(
-        root_certificates=content(options.ca_file),
-        private_key=content(options.key_file),
-        certificate_chain=content(options.cert_file),
-    )
+    for path in (options.ca_file, options.cert_file, options.key_file):
+        try:
+            if path:
+                Path(path).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {path}, named for etcd's TLS: {error.strerror}") from error
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file or None)
+        if options.cert_file:
+            context.load_cert_chain(options.cert_file, options.key_file)
+    except ssl.SSLError as error:
+        raise UsageError(f"the files named for etcd's TLS cannot be used: {error}") from error
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 class Connection:
@@ -158,8 +137,8 @@ class Connection:
                 answer = await self._unary(member, method, request, timeout_seconds=share)
                 assert isinstance(answer, response)
                 return answer
-            except grpc.aio.AioRpcError as error:
-                text = error.details() or ""
+            except CallFailed as error:
+                text = error.details
                 if self.options.user and not refreshed and any(part in text for part in TOKEN_REFUSALS):
                     refreshed = True
                     tries -= 1
@@ -168,8 +147,9 @@ class Connection:
                 failure = self.translate(error, member)
                 if not isinstance(failure, StoreUnavailable):
                     raise failure from None
-                self.failed(member, silent=error.code() is grpc.StatusCode.DEADLINE_EXCEEDED)
-                if (write and "no leader" not in text) or time.monotonic() >= deadline:
+                self.failed(member, silent=error.status is Status.DEADLINE_EXCEEDED)
+                undone = not write or error.refused or "no leader" in text
+                if not undone or time.monotonic() >= deadline:
                     break
         raise failure
 
@@ -182,19 +162,19 @@ class Connection:
             member = self._members[self._current]
             if member.trusted:
                 return member
-            await member.close_retired(older_than_seconds=RETIRED_SECONDS)
+            member.close_retired(older_than_seconds=RETIRED_SECONDS)
             try:
                 await self._unary(
                     member, STATUS, pb.StatusRequest(), timeout_seconds=self.options.probe_seconds
                 )
                 if self.options.user and not self._token:
                     await self._authenticate(member, refused="")
-            except grpc.aio.AioRpcError as error:
+            except CallFailed as error:
                 translated = self.translate(error, member)
                 if not isinstance(translated, StoreUnavailable):
                     raise translated from None
                 failure = failure or translated
-                self.failed(member, silent=error.code() is grpc.StatusCode.DEADLINE_EXCEEDED)
+                self.failed(member, silent=error.status is Status.DEADLINE_EXCEEDED)
             else:
                 member.trusted = True
                 return member
@@ -214,38 +194,18 @@ class Connection:
     async def _unary(
         self, member: Member, method: Method, request: Message, *, timeout_seconds: float
     ) -> Any:
-        call: Any = member.channel.unary_unary(
-            method.path, request_serializer=_serialize, response_deserializer=method.response.FromString
-        )
         # A member's status is asked without a leader and without a token: it tells whether anyone is there.
         metadata = () if method is STATUS else self.metadata()
         life = member.life
-        async with self.open_calls():
-            answer = await call(request, timeout=timeout_seconds, metadata=metadata)
+        answer = await member.channel.unary(
+            method.path, request, method.response, metadata=metadata, timeout_seconds=timeout_seconds
+        )
         life.heard_at = time.monotonic()
         return answer
 
-    @asynccontextmanager
-    async def open_calls(self) -> AsyncIterator[None]:
-        """grpc cancels the caller when its channel is closed: tell that apart from a cancellation of our own."""
-        if self.closed:
-            raise self._closed_error()
-        try:
-            yield
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self.closed or (task is not None and task.cancelling()):
-                raise
-            raise self._closed_error() from None
-        except grpc.aio.UsageError:
-            raise self._closed_error() from None
-
-    def stream(self, member: Member, method: Method) -> Any:
-        """A call with a stream either way."""
-        call: Any = member.channel.stream_stream(
-            method.path, request_serializer=_serialize, response_deserializer=method.response.FromString
-        )
-        return call(metadata=self.metadata())
+    async def stream(self, member: Member, method: Method, request: Message) -> Call:
+        """A call with a stream either way, and its first message. Raises `CallFailed`."""
+        return await member.channel.stream(method.path, request, method.response, metadata=self.metadata())
 
     async def reauthenticate(self, member: Member, reason: str, refused: str) -> bool:
         """After a stream was refused for its token: True when it is worth another try."""
@@ -253,7 +213,7 @@ class Connection:
             return False
         try:
             await self._authenticate(member, refused=refused)
-        except grpc.aio.AioRpcError as error:
+        except CallFailed as error:
             raise self.translate(error, member) from None
         return True
 
@@ -271,29 +231,27 @@ class Connection:
                 answer = await self._unary(
                     member, AUTHENTICATE, request, timeout_seconds=self.options.request_seconds
                 )
-            except grpc.aio.AioRpcError as error:
-                if "authentication is not enabled" in (error.details() or ""):
+            except CallFailed as error:
+                if "authentication is not enabled" in error.details:
                     return
                 raise
             self._token = answer.token
 
-    def translate(self, error: grpc.aio.AioRpcError, member: Member) -> StoreError:
-        return translate(error.code(), error.details() or "", member.endpoint, self.options.user)
+    def translate(self, error: CallFailed, member: Member) -> StoreError:
+        if self.closed:
+            return self._closed_error()
+        return translate(error.status, error.details, member.endpoint, self.options.user)
 
     def _closed_error(self) -> StoreUnavailable:
         return StoreUnavailable("the connection to etcd is closed")
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self.closed = True
         for member in self._members:
-            await member.close()
+            member.close()
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def translate(code: grpc.StatusCode, text: str, endpoint: str, user: str) -> StoreError:
+def translate(code: Status, text: str, endpoint: str, user: str) -> StoreError:
     """etcd's status and words as one of our errors."""
     text = text.removeprefix("etcdserver: ")
     if "compacted" in text or "future revision" in text:
@@ -304,14 +262,11 @@ def translate(code: grpc.StatusCode, text: str, endpoint: str, user: str) -> Sto
         return AccessDenied(f"etcd at {endpoint} does not accept the user {user!r} with this password")
     if "user name is empty" in text or "user name not found" in text:
         return AccessDenied(f"etcd at {endpoint} asks for a user and a password")
-    if (
-        code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-        or "permission denied" in text
-    ):
+    if code in (Status.PERMISSION_DENIED, Status.UNAUTHENTICATED) or "permission denied" in text:
         return AccessDenied(f"etcd at {endpoint} refuses the user {user!r}: {text}")
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code is Status.DEADLINE_EXCEEDED:
         return StoreUnavailable(f"etcd at {endpoint} did not answer in time")
-    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+    if code in (Status.INVALID_ARGUMENT, Status.FAILED_PRECONDITION):
         return StoreError(f"etcd at {endpoint} refuses the request: {text}")
     return StoreUnavailable(f"etcd at {endpoint}: {text or code.name.lower()}")
 

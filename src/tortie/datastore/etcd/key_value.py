@@ -7,9 +7,8 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 
-import grpc.aio
-
 from tortie.datastore.etcd import watching
+from tortie.datastore.etcd.calls import CallFailed
 from tortie.datastore.etcd.connection import (
     LEASE_GRANT,
     LEASE_KEEP_ALIVE,
@@ -79,8 +78,8 @@ class EtcdKeyValue:
             compare=[
                 pb.Compare(
                     key=bytes_key(key),
-                    target=pb.Compare.CompareTarget.MOD,
-                    result=pb.Compare.CompareResult.EQUAL,
+                    target=pb.Compare.MOD,
+                    result=pb.Compare.EQUAL,
                     mod_revision=revision,
                 )
                 for key, revision in expect.items()
@@ -124,21 +123,20 @@ class EtcdKeyValue:
     async def keep_alive(self, lease: int) -> None:
         connection = self._connection
         member = await connection.member()
-        call = connection.stream(member, LEASE_KEEP_ALIVE)
+        request = pb.LeaseKeepAliveRequest(ID=lease)
         try:
-            async with connection.open_calls(), asyncio.timeout(self._options.request_seconds):
-                await call.write(pb.LeaseKeepAliveRequest(ID=lease))
-                answer = await call.read()
+            async with asyncio.timeout(self._options.request_seconds):
+                call = await connection.stream(member, LEASE_KEEP_ALIVE, request)
+                try:
+                    answer = await call.read()
+                finally:
+                    call.cancel()
         except TimeoutError:
             connection.failed(member, silent=True)
             raise StoreUnavailable(f"etcd at {member.endpoint} did not answer in time") from None
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+        except CallFailed as error:
             connection.failed(member, silent=False)
-            if isinstance(error, grpc.aio.AioRpcError):
-                raise connection.translate(error, member) from None
-            raise StoreUnavailable(f"etcd at {member.endpoint}: the stream ended") from None
-        finally:
-            call.cancel()
+            raise connection.translate(error, member) from None
         if not isinstance(answer, pb.LeaseKeepAliveResponse):
             raise StoreUnavailable(f"etcd at {member.endpoint}: the stream ended")
         if answer.TTL <= 0:
@@ -156,4 +154,4 @@ class EtcdKeyValue:
         self._closed = True
         made, self._made = self._made, None
         if made is not None:
-            await made.close()
+            made.close()

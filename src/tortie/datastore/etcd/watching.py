@@ -11,11 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-import grpc
-import grpc.aio
-
+from tortie.datastore.etcd.calls import Call, CallFailed, Status
 from tortie.datastore.etcd.connection import (
     RANGE,
     WATCH,
@@ -28,7 +25,7 @@ from tortie.datastore.etcd.connection import (
 from tortie.datastore.etcd.proto import kv_pb2
 from tortie.datastore.etcd.proto import rpc_pb2 as pb
 from tortie.datastore.keyvalue import Event, Events
-from tortie.errors import HistoryGone, StoreUnavailable
+from tortie.errors import HistoryGone, StoreError, StoreUnavailable
 
 OWN_ASKING_FACTOR = 10
 """A watch that hears nothing itself, on a member that others hear, asks for itself so many times more seldom."""
@@ -44,101 +41,71 @@ class Stream:
         self._connection = connection
         self._member = member
         self.token = connection.token
-        self._call = connection.stream(member, WATCH)
+        self._call: Call | None = None
         self._life = member.life
-        self._reading: asyncio.Future[Any] | None = None
 
     async def create(self, prefix: str, after: int) -> pb.WatchResponse:
         key, end = prefix_range(prefix)
         create = pb.WatchCreateRequest(
             key=key, range_end=end, start_revision=after + 1, progress_notify=True, fragment=True
         )
-        await self._send(pb.WatchRequest(create_request=create))
-        reading = self._begin_reading()
-        await asyncio.wait((reading,), timeout=self._connection.options.request_seconds)
-        if not reading.done():
-            raise self._silent()
-        return self._response(reading)
+        request = pb.WatchRequest(create_request=create)
+        try:
+            async with asyncio.timeout(self._connection.options.request_seconds):
+                self._call = await self._connection.stream(self._member, WATCH, request)
+                return await self._next(self._call)
+        except TimeoutError:
+            raise self._silent() from None
+        except CallFailed as error:
+            raise self._failed(error) from None
 
     async def read(self) -> pb.WatchResponse:
         """The next response, progress answers included. Raises `StoreUnavailable` when the stream ends or is silent."""
+        assert self._call is not None
         silence = self._connection.options.silence_seconds
         interval = silence / 3
         life = self._life
         # Nobody listened until now: what was not heard meanwhile is no silence.
         began = time.monotonic()
-        while True:
-            reading = self._begin_reading()
-            await asyncio.wait((reading,), timeout=interval)
-            if reading.done():
-                return self._response(reading)
-            now = time.monotonic()
-            own_quiet = now - began
-            if (
-                now - max(began, life.heard_at) >= silence
-                or own_quiet >= OWN_ASKING_FACTOR * interval + silence
-            ):
-                raise self._silent()
-            if (
-                now - max(life.heard_at, life.asked_at) >= interval
-                or own_quiet >= OWN_ASKING_FACTOR * interval
-            ):
-                life.asked_at = now
-                await self._send(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval):
+                        return await self._next(self._call)
+                now = time.monotonic()
+                own_quiet = now - began
+                if (
+                    now - max(began, life.heard_at) >= silence
+                    or own_quiet >= OWN_ASKING_FACTOR * interval + silence
+                ):
+                    raise self._silent()
+                if (
+                    now - max(life.heard_at, life.asked_at) >= interval
+                    or own_quiet >= OWN_ASKING_FACTOR * interval
+                ):
+                    life.asked_at = now
+                    self._call.write(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+        except CallFailed as error:
+            raise self._failed(error) from None
 
-    def _begin_reading(self) -> asyncio.Future[Any]:
-        # Cancelling a read ends the whole call, so it outlives the waits for it.
-        reading: asyncio.Future[Any] = self._reading or asyncio.ensure_future(self._call.read())
-        self._reading = reading
-        return reading
+    async def _next(self, call: Call) -> pb.WatchResponse:
+        response = await call.read()
+        if not isinstance(response, pb.WatchResponse):
+            raise CallFailed(Status.UNAVAILABLE, "the stream ended")
+        self._life.heard_at = time.monotonic()
+        return response
 
     def _silent(self) -> StoreUnavailable:
         self._connection.failed(self._member, silent=True)
         return StoreUnavailable(f"etcd at {self._member.endpoint} is silent")
 
-    def _response(self, reading: asyncio.Future[Any]) -> pb.WatchResponse:
-        self._reading = None
-        if reading.cancelled():
-            raise self._lost("the stream was closed")
-        error = reading.exception()
-        if isinstance(error, grpc.aio.AioRpcError):
-            self._connection.failed(self._member, silent=False)
-            raise self._connection.translate(error, self._member) from None
-        if error is not None:
-            raise self._lost(str(error)) from error
-        response = reading.result()
-        if not isinstance(response, pb.WatchResponse):
-            raise self._lost("the stream ended")
-        self._life.heard_at = time.monotonic()
-        return response
-
-    def _lost(self, why: str) -> StoreUnavailable:
-        if self._connection.closed:
-            return StoreUnavailable("the connection to etcd is closed")
+    def _failed(self, error: CallFailed) -> StoreError:
         self._connection.failed(self._member, silent=False)
-        return StoreUnavailable(f"etcd at {self._member.endpoint}: {why}")
+        return self._connection.translate(error, self._member)
 
-    async def _send(self, request: pb.WatchRequest) -> None:
-        try:
-            async with (
-                self._connection.open_calls(),
-                asyncio.timeout(self._connection.options.request_seconds),
-            ):
-                await self._call.write(request)
-        except TimeoutError:
-            self._connection.failed(self._member, silent=True)
-            raise StoreUnavailable(f"etcd at {self._member.endpoint} takes nothing more") from None
-        except grpc.aio.AioRpcError as error:
-            self._connection.failed(self._member, silent=False)
-            raise self._connection.translate(error, self._member) from None
-        except asyncio.InvalidStateError:
-            raise self._lost("the stream ended") from None
-
-    async def close(self) -> None:
-        self._call.cancel()
-        if self._reading is not None:
-            with contextlib.suppress(BaseException):
-                await self._reading
+    def close(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +117,7 @@ async def watch(connection: Connection, prefix: str, after: int) -> AsyncIterato
             await _check_not_future(connection, prefix, after)
         yield _events(stream, created.watch_id)
     finally:
-        await stream.close()
+        stream.close()
 
 
 async def _created(connection: Connection, prefix: str, after: int) -> tuple[Stream, pb.WatchResponse]:
@@ -168,9 +135,9 @@ async def _created(connection: Connection, prefix: str, after: int) -> tuple[Str
             if not again:
                 raise _ended(response, member.endpoint, connection.options.user)
         except BaseException:
-            await stream.close()
+            stream.close()
             raise
-        await stream.close()
+        stream.close()
     raise StoreUnavailable("etcd refuses a fresh token")
 
 
@@ -215,4 +182,4 @@ def _ended(response: pb.WatchResponse, endpoint: str, user: str) -> Exception:
     reason = response.cancel_reason
     if not reason:
         return StoreUnavailable("etcd cancelled the watch")
-    return translate(grpc.StatusCode.UNAVAILABLE, reason, endpoint, user)
+    return translate(Status.UNAVAILABLE, reason, endpoint, user)
