@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.fuzz.host_counts import HostCounts
 from tests.fuzz.kernel.field import Field, Shot
 from tests.fuzz.kernel.frames import MAGIC, crc32c, frame, number_in
 from tests.fuzz.kernel.host_field import TWO_UPLINKS, HostField
+from tests.fuzz.kernel.mixed_field import MixedField
 from tests.fuzz.packets import Marksman
 from tests.fuzz.variants import twisted
 from tests.kernel.dataplane_world import World
@@ -27,6 +29,7 @@ from tortie.desired.policies import TierRow
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 FIRST, SETS, PACKETS = 900_000, 70, 64
 HOST_SETS, HOST_PACKETS = 50, 20
+MIXED_SETS = 15
 UDPLITE = 136
 """Left out: conntrack of Linux 6.18 takes each for one with a bad checksum, also those of the kernel's own sockets."""
 
@@ -100,6 +103,22 @@ async def test_a_dataplane_that_is_wrong_is_found(make_field: MakeField) -> None
     field.arrival_seconds = 1.0  # many of those that should arrive do not
     found = [shot async for shot, _ in shots(field, range(FIRST, FIRST + 2), Counts()) if not shot.is_right]
     assert found
+
+
+@pytest.mark.timeout(300)
+async def test_nor_do_they_where_pods_have_addresses_of_one_ip_version(netns: Callable[[], str]) -> None:
+    field = MixedField(World(netns), Random(FIRST))
+    try:
+        await field.start()
+        sent = [each async for each in shots(field, range(FIRST, FIRST + MIXED_SETS), Counts())]
+        assert not field.plane.troubles, {what: str(error) for what, error in field.plane.troubles.items()}
+    finally:
+        await field.close()
+        field.world.close()
+    wrong = [said for shot, said in sent if not shot.is_right]
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(itertools.islice(wrong, 10))
+    assert sum(bool(shot.arrived) for shot, _ in sent) >= 80
+    assert len(sent) >= MIXED_SETS * PACKETS * 0.9
 
 
 MakeHostField = Callable[[Twist | None], Awaitable[HostField]]
