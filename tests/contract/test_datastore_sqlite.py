@@ -10,6 +10,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -346,6 +347,26 @@ async def test_a_wake_file_that_was_removed_is_made_anew(
             await asyncio.sleep(0.2)
             await put(writer, "/y")
             await asyncio.wait_for(waiting, 10)
+
+
+async def test_who_rings_while_the_bell_is_being_read_leaves_it_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 600)
+    read = os.eventfd_read
+
+    def rung_meanwhile(bell: int) -> int:
+        thread = threading.current_thread()
+        if isinstance(thread, worker.Worker):
+            thread.submit(lambda: None)
+        return read(bell)
+
+    async with opened(tmp_path / "store.db") as store:
+        await put(store, "/a")
+        monkeypatch.setattr(os, "eventfd_read", rung_meanwhile)
+        for _ in range(3):
+            assert (await asyncio.wait_for(store.get("/a"), 20)).value == b"x"
+        monkeypatch.undo()
 
 
 async def test_history_is_bounded_and_revisions_outlive_it(tmp_path: Path) -> None:

@@ -185,8 +185,8 @@ class Worker(threading.Thread):
         milliseconds = None if self._db is None else max(0.0, (self._due() - time.monotonic()) * 1000)
         for ready, _ in poller.poll(milliseconds):
             if ready == self._bell:
-                self._rung = False
                 os.eventfd_read(self._bell)
+                self._rung = False  # not before: whoever rings in between would find the bell silent for ever
             else:
                 self._changed()
 
