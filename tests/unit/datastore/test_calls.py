@@ -66,7 +66,8 @@ async def insist(channel: Channel, size: int) -> bytes:
         try:
             return await ask(channel, size)
         except CallFailed as failed:
-            assert failed.refused, failed
+            if not failed.refused:
+                raise
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_000, 16_384, 65_536, 6_000_000])
