@@ -132,10 +132,11 @@ class GroupManager:
 
     def elect(self) -> list[Group]:
         """The groups that have other names now; those that nobody is in any more are not among them."""
-        renamed = [group for group in self._stirred if group.sharers.elect() and group.sharers]
-        self._dirty.groups.update(self._stirred)
+        # One member more or less is nothing to a group that keeps its name.
+        changed = [group for group in self._stirred if group.sharers.elect() or not group.sharers]
+        self._dirty.groups.update(dict.fromkeys(changed))
         self._stirred = {}
-        return renamed
+        return [group for group in changed if group.sharers]
 
     def broken(self, failed: Mapping[Any, TortieError]) -> dict[Group, TortieError]:
         """The groups of which anything on the way is not in the kernel."""
