@@ -55,11 +55,12 @@ from tortie.host.nft import (
     SetKey,
     SetMeta,
     Table,
+    TableKey,
     Verdict,
     VerdictLookup,
     interface_key,
 )
-from tortie.kernel.nft import Batch, NftSocket
+from tortie.kernel.nft import Batch, NftSocket, Refused
 from tortie.net.addresses import Prefix
 
 pytestmark = pytest.mark.needs("nftables")
@@ -191,23 +192,78 @@ async def test_a_chain_that_drops_stands_for_a_culprit_that_the_kernel_names(dri
     assert (await driver.read())[empty] == Chain.of()
 
 
+def chains_that_cannot_be() -> dict[NftKey, NftValue]:
+    """Masquerade is refused where a filter chain leads to it, which the kernel finds out when it commits."""
+    return {
+        ChainKey("ip", "a/bad"): Chain.of(Rule((Masquerade(),))),
+        ChainKey("ip", "it/leads"): Chain.of(Rule((Verdict("jump", "a/bad"),))),
+        ChainKey("ip", "hooked"): Chain.of(
+            Rule((Verdict("jump", "it/leads"),)), hook=Hook("filter", "forward", 0)
+        ),
+    }
+
+
 async def test_a_culprit_that_it_does_not_name_is_found_by_halves(driver: NftDriver) -> None:
     assert not await put(driver, frame(SettingsRow()))
-    # Masquerade is refused where a filter chain leads to it, which the kernel finds out when it commits.
-    leads, bad = ChainKey("ip", "leads"), ChainKey("ip", "bad")
-    hooked = Chain.of(Rule((Verdict("jump", "leads"),)), hook=Hook("filter", "forward", 0))
-    wanted: dict[NftKey, NftValue] = {
-        **chains(20),
-        bad: Chain.of(Rule((Masquerade(),))),
-        leads: Chain.of(Rule((Verdict("jump", "bad"),))),
-        ChainKey("ip", "hooked"): hooked,
-    }
-    failed = await put(driver, wanted)
+    culprits = chains_that_cannot_be()
+    failed = await put(driver, {**chains(20), **culprits})
     assert len(failed) == 1
-    assert set(failed) <= {bad, leads, ChainKey("ip", "hooked")}
+    assert failed.keys() <= culprits.keys()
     there = await driver.read()
     assert chains(20).keys() <= there.keys()
-    assert wanted.keys() - there.keys() <= set(failed)
+    assert culprits.keys() - there.keys() <= failed.keys()
+
+
+GUARDS = {ChainKey("ip", names.FORWARD_FROM), ChainKey("ip6", names.INPUT_FROM)}
+
+
+@pytest.fixture
+async def guarded(driver: NftDriver, socket: NftSocket, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A table of another schema stands there, and the kernel names no culprit, as older ones do. Tells after each batch whether
+    the node is guarded."""
+    tables: dict[NftKey, NftValue] = {
+        TableKey(family): Table(family, names.TABLE, names.SCHEMA - 1) for family in ("ip", "ip6", "arp")
+    }
+    assert not await put(driver, {**frame(SettingsRow()), **tables})
+    await driver.read()
+    after: list[bool] = []
+    commit = socket.commit
+
+    def commit_as_older_kernels(batch: Batch) -> Refused | None:
+        refused = commit(batch)
+        after.append(socket.read().keys() >= GUARDS)
+        return None if refused is None else Refused({-1: next(iter(refused.errors.values()))})
+
+    monkeypatch.setattr(socket, "commit", commit_as_older_kernels)
+    return after
+
+
+async def test_nor_is_there_a_moment_without_rules_when_a_table_of_another_schema_is_replaced(
+    driver: NftDriver, guarded: list[bool]
+) -> None:
+    culprits = chains_that_cannot_be()
+    wanted = {**frame(SettingsRow()), **chains(20), **culprits}
+    failed = await put(driver, wanted)
+    assert len(failed) == 1
+    assert failed.keys() <= culprits.keys()
+    assert len(guarded) > 3, "it was sought by halves"
+    assert all(guarded)
+    there = await driver.read()
+    assert {key for key in wanted if there.get(key) != wanted[key]} == failed.keys()
+
+
+async def test_the_old_table_stands_while_the_frame_of_the_new_is_refused(
+    driver: NftDriver, guarded: list[bool]
+) -> None:
+    wanted = frame(SettingsRow())
+    wanted[ChainKey("ip", names.FORWARD_FROM)] = Chain.of(
+        Rule((Verdict("jump", names.TO_WORKLOAD),)), hook=Hook("filter", "forward", 0)
+    )
+    wanted[ChainKey("ip", names.TO_WORKLOAD)] = Chain.of(Rule((Masquerade(),)))
+    assert (await put(driver, wanted)).keys() == wanted.keys()
+    assert all(guarded)
+    assert not await put(driver, frame(SettingsRow())), "the next try"
+    assert (await driver.read())[TableKey("ip")] == Table("ip", names.TABLE, names.SCHEMA)
 
 
 async def test_one_bad_element_among_many(driver: NftDriver) -> None:

@@ -140,6 +140,7 @@ class NftDriver:
 
     def _apply(self, todo: _Todo) -> Outcome:
         failed: dict[NftKey, TortieError] = {}
+        refused: Refused | None = None
         for _ in range(_ROUNDS):
             if not todo:
                 return Outcome(failed)
@@ -148,8 +149,23 @@ class NftDriver:
                 return Outcome(failed)
             if refused.unattributed is not None or not self._leave_out(todo, batch, refused, failed):
                 break
+        if refused is not None and not self._renew_closed(todo):
+            return Outcome(
+                dict.fromkeys((*todo.put, *todo.gone), next(iter(refused.errors.values()))) | failed
+            )
         self._by_halves(todo, in_order(todo.put, todo.gone), failed)
         return Outcome(failed)
+
+    def _renew_closed(self, todo: _Todo) -> bool:
+        """Before halves: what replaces a table has all that guards the node in it, with every policy closed. False when even that
+        is refused; then the old table stands."""
+        if not any(isinstance(key, TableKey) and key.family in self._stale for key in todo.put):
+            return True
+        part = _Todo(dict(todo.put), set(todo.gone))
+        for key in todo.put:
+            if isinstance(key, ChainKey) and names.is_of_policy(key.name):
+                part.replace(key)
+        return self._commit(part)[1] is None
 
     def _commit(self, todo: _Todo) -> tuple[Batch, Refused | None]:
         batch = self._compose(todo)

@@ -80,6 +80,11 @@ def bounded(name: str) -> str:
     return f"{name[: _LONGEST - 17]}.{digest(name)}"
 
 
+def is_of_policy(chain: str) -> bool:
+    """Not of the frame around policies, nor of a HostEndpoint's place."""
+    return "/" in chain
+
+
 def group_digest(of: object) -> str:
     """As `digest`, in as many letters as a map has room for."""
     found = hashlib.blake2b(repr(of).encode(), digest_size=9).digest()
