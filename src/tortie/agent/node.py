@@ -105,9 +105,9 @@ class Node:
         self._store = store = open_store(self._config.datastore, config=self._config.file)
         identity = await self._patiently(lambda: bootstrap(store, self._options, self._machine))
         self._sizes = await self._patiently(lambda: sizes_of_pods(store, identity))
-        logger.info(
-            "node", node=identity.node, ipv4=identity.ipv4, ipv6=identity.ipv6, **self._sizes._asdict()
-        )
+        mtu, segments = self._sizes
+        sizes = {"mtu": mtu, "segments_ipv4": segments.ipv4, "segments_ipv6": segments.ipv6}
+        logger.info("node", node=identity.node, ipv4=identity.ipv4, ipv6=identity.ipv6, **sizes)
         pipeline = self._make_pipeline()
         allocator = Allocator(store, self._config.node)
         handler = self._make_workloads(store, allocator, pipeline)

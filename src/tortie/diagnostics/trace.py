@@ -203,7 +203,7 @@ def _addresses(start: Spot, end: Spot, ip_version: int | None) -> tuple[Address,
 def _path(events: Mapping[str, Events], start: str, end: str) -> list[str]:
     """The nodes that saw the packet, in its order: each takes one from the hops that it has left."""
     saw = [node for node, told in events.items() if told]
-    return sorted(saw, key=lambda node: (node != start, node == end, -events[node][0]["ttl"]))
+    return sorted(saw, key=lambda node: (node != start, node == end, -events[node][0].get("ttl", 0)))
 
 
 def _hops(node: str, events: Events) -> Iterator[Hop]:
@@ -239,7 +239,7 @@ def _lost(
     if came in ("answered", "refused"):
         return None
     for number, node in enumerate(path):
-        if len({event["ttl"] for event in events[node]}) > 1:
+        if len({event.get("ttl") for event in events[node]}) > 1:
             return f"in a circle: {', '.join([*path[number:], node])}"
     if came == "no-route" and path in ([], [start.node]):
         return f"on {start.node}: there is no route to the destination"
