@@ -23,6 +23,8 @@ class _Awaited:
     def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.timer = timer
         self.expected: Update | None = None
+        self.at_hand = False
+        """Whether what we write is in already."""
         self.aside: Update | None = None
         """The last that the datastore said meanwhile. Kept until the echo comes after it: it may be news."""
 
@@ -39,6 +41,11 @@ class Intake:
     def __len__(self) -> int:
         return len(self._inbox)
 
+    @property
+    def writing(self) -> bool:
+        """Whether a write of our own is under way that will be handed in when it is done."""
+        return any(each.expected is None and not each.at_hand for each in self._awaited.values())
+
     async def receive(self, updates: Sequence[Update], *, in_sync: bool) -> None:
         """Take a batch of the syncer. Waits while there is no room."""
         for update in updates:
@@ -52,7 +59,7 @@ class Intake:
 
     def announce(self, update: Update) -> None:
         """We are about to write this: let it in already. `write_through` or `give_up` follows. Take it, or `ring`."""
-        self._await(update.key)
+        self._await(update.key).at_hand = True
         self._inbox.put_now(update.key, update)
 
     def write_through(self, update: Update) -> None:

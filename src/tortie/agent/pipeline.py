@@ -7,6 +7,7 @@ alone speaks to the dataplane. Retry (a failure that we know) and refresh (drift
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -31,6 +32,8 @@ from tortie.resources.resource import Put, ResourceKey, Update
 SLICE_SECONDS = 0.005
 SLICE_UPDATES = 16
 """How many updates are folded between two looks at the clock."""
+GATHER_SECONDS = 0.008
+"""How long a round waits at most for what this agent is writing: about as long as the wires of eight pods take."""
 MOST_WAIT_SECONDS = 0.1
 """A flush waits no longer than this for the intake to become empty."""
 DRIFT_SECONDS = 0.001
@@ -204,6 +207,7 @@ class Pipeline:
             await self._hang(self.hang_dataplane_after_seconds)
             now = self._clock.monotonic()
             if self._flush_due(now):
+                await self._gather()
                 await self._flush_and_apply()
             elif self._drift_at is not None and now >= self._drift_at:
                 await self._repair_drift()
@@ -257,6 +261,15 @@ class Pipeline:
             return True
         # Never a first flush from half a snapshot: what is missing in it would be removed from the kernel.
         return self.first_applied.is_set() and now - self._dirty_since >= MOST_WAIT_SECONDS
+
+    async def _gather(self) -> None:
+        """Of several ADDs at once the next are nearly here: one round for all is less work than a round each."""
+        until = self._clock.monotonic() + GATHER_SECONDS
+        while self.intake.writing and (left := until - self._clock.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            self._wake.clear()
 
     async def _flush_and_apply(self) -> None:
         started = self._clock.monotonic()

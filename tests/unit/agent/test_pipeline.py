@@ -286,6 +286,45 @@ async def test_what_is_announced_is_made_real_while_it_is_being_written() -> Non
         await until(lambda: len(bench.dataplane.real["endpoints"]) == 1)
 
 
+async def test_several_that_are_being_written_become_real_in_one_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tortie.agent.pipeline.GATHER_SECONDS", 30.0)
+    bench = Bench()
+    async with bench.running():
+        await bench.pipeline.receive([], in_sync=True)
+        await until(bench.pipeline.first_applied.is_set)
+        before = len(bench.dataplane.flushes)
+        names = ("web", "db", "cache")
+        for name in names:
+            bench.pipeline.hold(put(name).key)
+        for name in names:
+            bench.pipeline.write_through(put(name))
+            await asyncio.sleep(0.01)
+        await until(lambda: len(bench.dataplane.real.get("endpoints", {})) == 3)
+        assert len(bench.dataplane.flushes) == before + 1
+
+
+async def test_a_write_that_takes_long_holds_nobody_up() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.pipeline.receive([], in_sync=True)
+        await until(bench.pipeline.first_applied.is_set)
+        bench.pipeline.hold(put("slow").key)
+        bench.pipeline.write_through(put())
+        await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
+
+
+async def test_what_is_announced_waits_for_no_write_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tortie.agent.pipeline.GATHER_SECONDS", 30.0)
+    bench = Bench()
+    async with bench.running():
+        await bench.pipeline.receive([], in_sync=True)
+        await until(bench.pipeline.first_applied.is_set)
+        bench.pipeline.announce(announced())
+        await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
+
+
 async def test_what_the_datastore_says_of_our_own_write_waits_for_its_echo() -> None:
     bench = Bench()
     async with bench.running():
