@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.kernel.dataplane_world import World, started
+from tests.kernel.policy_world import PolicyWorld
 from tortie.dataplane.linux.plane import LinuxDataplane
 
 
@@ -21,3 +22,13 @@ async def plane(world: World) -> AsyncIterator[LinuxDataplane]:
     yield plane
     await plane.close()
     world.close()
+
+
+@pytest.fixture
+async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
+    world = World(netns)
+    made = PolicyWorld(world, await started(world))
+    await made.start()
+    yield made
+    await made.plane.close()
+    made.close()

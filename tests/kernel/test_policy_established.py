@@ -6,12 +6,12 @@ import dataclasses
 import select
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.kernel.dataplane_world import RETURN, World, started
+from tests.kernel.dataplane_world import RETURN
 from tests.kernel.policy_world import UDP, Packet, Place, PolicyWorld, ipset
 from tests.kernel.test_policy_order import key, tier
 from tortie.desired.policies import AppliedPolicies, EntityMatch, PolicyRow, PortRange, RuleRow
@@ -20,16 +20,6 @@ from tortie.kernel import netns as kernel_netns
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 ALLOWED = (RuleRow(action="Allow"),)
 CUTTING = dataclasses.replace(RETURN, applies_to_established=True)
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    made = PolicyWorld(world, await started(world))
-    await made.start()
-    yield made
-    await made.plane.close()
-    made.close()
 
 
 def walk() -> AppliedPolicies:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from tests.kernel.dataplane_world import NODE_V4, RETURN, UNPOLICED, World, applied, eventually, started
+from tests.kernel.dataplane_world import NODE_V4, RETURN, UNPOLICED, applied, eventually
 from tests.kernel.policy_world import ICMP, ICMPV6, TCP, UDP, Packet, PolicyWorld
 from tests.kernel.test_policy_order import key, on, row, tier
 from tortie.desired.host_endpoints import HostEndpointRow
@@ -20,17 +19,6 @@ from tortie.net.addresses import Address, Interface, Prefix
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 V4_AND_V6 = (4, 6)
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    plane = await started(world)
-    made = PolicyWorld(world, plane)
-    await made.start()
-    yield made
-    await plane.close()
-    made.close()
 
 
 def to(port: int, version: int = 4, protocol: int = UDP) -> Packet:

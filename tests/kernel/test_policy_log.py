@@ -6,11 +6,10 @@ import dataclasses
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.kernel.dataplane_world import RETURN, World, started
+from tests.kernel.dataplane_world import RETURN
 from tests.kernel.policy_world import UDP, Packet, PolicyWorld
 from tests.kernel.test_policy_order import key, on, row, tier
 from tortie.desired.policies import AppliedPolicies, PolicyKey
@@ -22,16 +21,6 @@ GROUP = 7
 _NETFILTER, _ULOG_CONFIG, _ULOG_PACKET = 12, 0x401, 0x400
 _COMMAND, _MODE, _THRESHOLD, _PREFIX = 1, 2, 5, 10
 _BIND, _COPY_META = 1, 1
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    made = PolicyWorld(world, await started(world))
-    await made.start()
-    yield made
-    await made.plane.close()
-    made.close()
 
 
 def listen() -> socket.socket:

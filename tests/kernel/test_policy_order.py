@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 import pytest
 
-from tests.kernel.dataplane_world import RETURN, UNPOLICED, World, applied, started
+from tests.kernel.dataplane_world import RETURN, UNPOLICED, applied
 from tests.kernel.policy_world import TCP, UDP, Packet, PolicyWorld, port_set
 from tortie.desired.policies import (
     ANYWHERE,
@@ -24,17 +23,6 @@ from tortie.desired.policies import (
 )
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    plane = await started(world)
-    made = PolicyWorld(world, plane)
-    await made.start()
-    yield made
-    await plane.close()
-    made.close()
 
 
 def key(name: str, kind: str = "GlobalNetworkPolicy") -> PolicyKey:

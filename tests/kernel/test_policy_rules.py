@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from tests.kernel.dataplane_world import RETURN, World, applied, started
+from tests.kernel.dataplane_world import RETURN, applied
 from tests.kernel.policy_world import ICMP, ICMPV6, SCTP, TCP, UDP, Packet, PolicyWorld, ipset, port_set
 from tortie.desired.policies import ANYWHERE, EntityMatch, ICMPMatch, PortRange, RuleRow
 from tortie.net.addresses import Address, Prefix
 
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 ALLOW = RuleRow(action="Allow")
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    plane = await started(world)
-    made = PolicyWorld(world, plane)
-    await made.start()
-    yield made
-    await plane.close()
-    made.close()
 
 
 def deny(**fields: Any) -> RuleRow:

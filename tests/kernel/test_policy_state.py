@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -27,16 +27,6 @@ pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 
 NETS = (Prefix.parse("203.0.113.0/24"), Prefix.parse("198.51.100.0/26"))
 _RECEIVE_BUFFER_BY_FORCE = 33
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    made = PolicyWorld(world, await started(world))
-    await made.start()
-    yield made
-    await made.plane.close()
-    made.close()
 
 
 def to(port: int, version: int = 4) -> Packet:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.kernel.dataplane_world import RETURN, World, applied, started
+from tests.kernel.dataplane_world import RETURN, applied, started
 from tests.kernel.policy_world import UDP, Packet, Place, PolicyWorld
 from tests.kernel.test_policy_order import key, on, row, tier
 from tortie.desired.host_endpoints import HostEndpointRow
@@ -19,16 +18,6 @@ pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 SOME = AppliedPolicies(tiers=(tier("t", "some"),))
 """Port 80, not 81; the tier's end denies the rest."""
 POLICIES: dict[PolicyKey, PolicyRow] = {key("some"): row("t", on("Allow", 80), on("Deny", 81, 1))}
-
-
-@pytest.fixture
-async def policy(netns: Callable[[], str]) -> AsyncIterator[PolicyWorld]:
-    world = World(netns)
-    made = PolicyWorld(world, await started(world))
-    await made.start()
-    yield made
-    await made.plane.close()
-    made.close()
 
 
 def to(port: int, version: int) -> Packet:
