@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from random import Random
+from typing import Protocol, TypeVar
 
 import pytest
 
 from tests.fuzz.compare import policy_sets
 from tests.fuzz.counts import Counts
-from tests.fuzz.engine import Twist
 from tests.fuzz.host_counts import HostCounts
 from tests.fuzz.kernel.field import Field, Shot
 from tests.fuzz.kernel.frames import MAGIC, crc32c, frame, number_in
@@ -26,6 +26,8 @@ from tortie.desired.endpoints import ENDPOINTS, EndpointRow
 from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.policies import TierRow
 
+F = TypeVar("F", bound=Field)
+
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 FIRST, SETS, PACKETS = 900_000, 70, 64
 HOST_SETS, HOST_PACKETS = 50, 20
@@ -34,20 +36,21 @@ UDPLITE = 136
 """Left out: conntrack of Linux 6.18 takes each for one with a bad checksum, also those of the kernel's own sockets."""
 
 
-MakeField = Callable[[Twist | None], Awaitable[Field]]
+class Start(Protocol):
+    async def __call__(self, field: F) -> F: ...
 
 
 @pytest.fixture
-async def make_field(netns: Callable[[], str]) -> AsyncIterator[MakeField]:
+async def start() -> AsyncIterator[Start]:
+    """Begins a field; it ends with the test."""
     made: list[Field] = []
 
-    async def make(twist: Twist | None) -> Field:
-        field = Field(World(netns), twist)
+    async def begin(field: F) -> F:
         await field.start()
         made.append(field)
         return field
 
-    yield make
+    yield begin
     for field in made:
         await field.close()
         field.world.close()
@@ -67,12 +70,12 @@ async def shots(field: Field, seeds: Iterable[int], counts: Counts) -> AsyncIter
 
 @pytest.mark.timeout(900)
 async def test_oracle_and_kernel_do_not_differ(
-    make_field: MakeField, capsys: pytest.CaptureFixture[str]
+    start: Start, netns: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts = Counts()
     wrong: list[str] = []
     arrived = 0
-    field = await make_field(None)
+    field = await start(Field(World(netns)))
     async for shot, said in shots(field, range(FIRST, FIRST + SETS), counts):
         arrived += bool(shot.arrived)
         if not shot.is_right:
@@ -86,7 +89,7 @@ async def test_oracle_and_kernel_do_not_differ(
 
 
 @pytest.mark.timeout(300)
-async def test_a_dataplane_that_is_wrong_is_found(make_field: MakeField) -> None:
+async def test_a_dataplane_that_is_wrong_is_found(start: Start, netns: Callable[[], str]) -> None:
     """Whose tiers end otherwise than they should."""
 
     def otherwise(tier: TierRow) -> TierRow:
@@ -99,45 +102,23 @@ async def test_a_dataplane_that_is_wrong_is_found(make_field: MakeField) -> None
         )
         return replace(endpoint, ingress=ingress, egress=egress)
 
-    field = await make_field(twisted({ENDPOINTS: row}))
+    field = await start(Field(World(netns), twisted({ENDPOINTS: row})))
     field.arrival_seconds = 1.0  # many of those that should arrive do not
     found = [shot async for shot, _ in shots(field, range(FIRST, FIRST + 2), Counts()) if not shot.is_right]
     assert found
 
 
 @pytest.mark.timeout(300)
-async def test_nor_do_they_where_pods_have_addresses_of_one_ip_version(netns: Callable[[], str]) -> None:
-    field = MixedField(World(netns), Random(FIRST))
-    try:
-        await field.start()
-        sent = [each async for each in shots(field, range(FIRST, FIRST + MIXED_SETS), Counts())]
-        assert not field.plane.troubles, {what: str(error) for what, error in field.plane.troubles.items()}
-    finally:
-        await field.close()
-        field.world.close()
+async def test_nor_do_they_where_pods_have_addresses_of_one_ip_version(
+    start: Start, netns: Callable[[], str]
+) -> None:
+    field = await start(MixedField(World(netns), Random(FIRST)))
+    sent = [each async for each in shots(field, range(FIRST, FIRST + MIXED_SETS), Counts())]
+    assert not field.plane.troubles, {what: str(error) for what, error in field.plane.troubles.items()}
     wrong = [said for shot, said in sent if not shot.is_right]
     assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(itertools.islice(wrong, 10))
     assert sum(bool(shot.arrived) for shot, _ in sent) >= 80
     assert len(sent) >= MIXED_SETS * PACKETS * 0.9
-
-
-MakeHostField = Callable[[Twist | None], Awaitable[HostField]]
-
-
-@pytest.fixture
-async def make_host_field(netns: Callable[[], str]) -> AsyncIterator[MakeHostField]:
-    made: list[HostField] = []
-
-    async def make(twist: Twist | None) -> HostField:
-        field = HostField(World(netns), netns, twist)
-        await field.start()
-        made.append(field)
-        return field
-
-    yield make
-    for field in made:
-        await field.close()
-        field.world.close()
 
 
 async def host_shots(
@@ -158,13 +139,13 @@ async def host_shots(
 
 @pytest.mark.timeout(300)
 async def test_nor_do_they_where_host_endpoints_guard_the_node(
-    make_host_field: MakeHostField, capsys: pytest.CaptureFixture[str]
+    start: Start, netns: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the node, to it, and through it, over two uplinks."""
     counts = HostCounts()
     wrong: list[str] = []
     arrived = 0
-    field = await make_host_field(None)
+    field = await start(HostField(World(netns), netns))
     async for shot, said in host_shots(field, range(FIRST, FIRST + HOST_SETS), counts):
         arrived += bool(shot.arrived)
         if not shot.is_right:
@@ -180,13 +161,13 @@ async def test_nor_do_they_where_host_endpoints_guard_the_node(
 
 
 @pytest.mark.timeout(300)
-async def test_a_guard_that_is_wrong_is_found(make_host_field: MakeHostField) -> None:
+async def test_a_guard_that_is_wrong_is_found(start: Start, netns: Callable[[], str]) -> None:
     """Whose ways in and out are exchanged."""
 
     def row(guard: HostEndpointRow) -> HostEndpointRow:
         return replace(guard, ingress=guard.egress, egress=guard.ingress)
 
-    field = await make_host_field(twisted({HOST_ENDPOINTS: row}))
+    field = await start(HostField(World(netns), netns, twisted({HOST_ENDPOINTS: row})))
     field.arrival_seconds = 1.0
     seeds = range(FIRST, FIRST + 3)
     found = [shot async for shot, _ in host_shots(field, seeds, HostCounts()) if not shot.is_right]
