@@ -378,7 +378,9 @@ def test_every_kind_for_users_comes_back(tortie: Commands) -> None:
     assert tortie.apply(text).out == f"Successfully applied {len(kinds)} resource(s)\n"
     for info in kinds:
         name = names.get(info.kind.name, "default")
-        assert tortie("get", info.words[0], name, "-o", "name").out.endswith(f"/{name}\n")
+        reference = tortie("get", info.words[0], name, "-o", "name").out
+        assert reference.endswith(f"/{name}\n")
+        assert tortie("get", reference.strip(), "-o", "name").out == reference
         found = codec.decode(info, tortie.document(info.words[0], name))
         assert info.validate(found) == []
     assert tortie("delete", "-f", str(tortie.directory / "f.yaml")).out.startswith("Successfully deleted")

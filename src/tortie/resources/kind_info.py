@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,15 @@ class KindInfo:
         if self.title != self.kind.name:  # the plural is another's
             return (*self.aliases, self.title.lower())
         return (self.plural, *self.aliases)
+
+    @property
+    def qualified(self) -> Iterator[str]:
+        """The same with its group, as kubectl has them: ``ippools.projectcalico.org``, ``ippool.v3.projectcalico.org``."""
+        versions = [version.rpartition("/")[2] for version in (self.api_version, *self.older)]
+        if self.kind.group:
+            for word in dict.fromkeys((self.plural, self.kind.name.lower(), *self.aliases)):
+                yield f"{word}.{self.kind.group}"
+                yield from (f"{word}.{version}.{self.kind.group}" for version in versions)
 
     def place(self, path: Path) -> str:
         """A path below ``spec`` as it stands in the document."""

@@ -195,6 +195,6 @@ INFO = KindInfo(
     plural="networkpolicies",
     spec=KubernetesNetworkPolicySpec,
     namespaced=True,
-    aliases=("kubernetesnetworkpolicies", "knp", "knps", "networkpolicies.networking.k8s.io"),
+    aliases=("kubernetesnetworkpolicies", "knp", "knps", "netpol"),
     columns=(NAMESPACE, NAME, Column("TYPES", lambda r: r.spec.policy_types, wide=True)),
 )

@@ -103,7 +103,7 @@ def _kind(document: Document) -> KindInfo:
         if same:
             rule = f"is not the version of {value['kind']}, which is {' or '.join(same)}"
             raise InvalidDocument([document.finding("apiVersion", value["apiVersion"], rule)])
-        kinds = ", ".join(each.kind.name for each in registry.KINDS if each.for_users)
+        kinds = ", ".join(dict.fromkeys(each.kind.name for each in registry.KINDS if each.for_users))
         raise InvalidDocument(
             [document.finding("kind", value["kind"], f"is not a kind that Tortie has: {kinds}")]
         )

@@ -24,7 +24,7 @@ and the parts of Kubernetes' own kinds that a pod network reads. This page is ma
 
 A command refuses a field that it does not know, with its file and line; `--allow-unknown` takes it, and it is kept as it is.
 Fields of Kubernetes' own kinds that are not listed here are kept too. In files a kind is written as its name; on the command line
-any of its words will do.
+any of its words will do, alone or followed by its group (`ippools.projectcalico.org`, `networkpolicies.networking.k8s.io`).
 """
 _WORDS = {str: "string", int: "integer", float: "number", bool: "true or false"}
 

@@ -75,7 +75,7 @@ _BY_KIND = {each.kind: each for each in KINDS}
 _BY_DOCUMENT = {
     (version, each.kind.name): each for each in KINDS for version in (each.api_version, *each.older)
 }
-_BY_WORD = {word.lower(): each for each in KINDS for word in (*each.words, each.title)}
+_BY_WORD = {word.lower(): each for each in KINDS for word in (*each.words, each.title, *each.qualified)}
 
 
 def info(kind: Kind) -> KindInfo:
@@ -92,7 +92,8 @@ def by_document(api_version: str, kind: str) -> KindInfo | None:
 
 
 def find(word: str) -> KindInfo:
-    """The kind that a user means: ``ippools``, ``IPPool``, ``ipp``; upper and lower case do not matter.
+    """The kind that a user means: ``ippools``, ``IPPool``, ``ipp``, ``ippools.projectcalico.org``; upper and lower case do
+    not matter.
 
     Raises `UsageError`, which lists the kinds.
     """

@@ -84,6 +84,9 @@ def test_everything_wrong_is_said_with_its_line() -> None:
         "f.yaml:24: kind: is required",
         "f.yaml:26: kind: IPAMHandle is kept by IPAM",
     ]
+    (kinds,) = [line.partition("Tortie has: ")[2].split(", ") for line in found if "is not a kind" in line]
+    assert {"IPPool", "NetworkPolicy", "Pod"} < set(kinds)
+    assert len(kinds) == len(set(kinds))
 
 
 def test_unknown_fields_at_every_depth() -> None:

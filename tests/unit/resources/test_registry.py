@@ -18,8 +18,29 @@ def test_words() -> None:
 
 
 def test_no_word_means_two_kinds() -> None:
-    words = [word.lower() for each in registry.KINDS for word in {*each.words, each.title.lower()}]
+    words = [
+        word.lower() for each in registry.KINDS for word in {*each.words, each.title.lower(), *each.qualified}
+    ]
     assert sorted(words) == sorted(set(words))
+
+
+@pytest.mark.parametrize("info", [each for each in registry.KINDS if each.kind.group])
+def test_words_with_the_group_as_kubectl_has_them(info: registry.KindInfo) -> None:
+    for word in (info.plural, info.kind.name, *info.aliases):
+        assert registry.find(f"{word}.{info.kind.group}") is info
+        assert registry.find(f"{word}.{info.version}.{info.kind.group}") is info
+
+
+def test_the_group_tells_the_two_network_policies_apart() -> None:
+    for word in ("networkpolicies", "NetworkPolicy", "networkpolicies.v1", "netpol"):
+        assert registry.find(f"{word}.networking.k8s.io").kind.group == "networking.k8s.io"
+    for word in ("networkpolicies", "networkpolicy", "networkpolicies.v3", "np"):
+        assert registry.find(f"{word}.projectcalico.org").kind.group == "projectcalico.org"
+    assert registry.find("netpol").kind.group == "networking.k8s.io"
+    assert registry.find("endpointslices.v1beta1.discovery.k8s.io").kind.name == "EndpointSlice"
+    for word in ("pods.projectcalico.org", "ippools.v1.projectcalico.org", "ippools.crd.projectcalico.org"):
+        with pytest.raises(UsageError, match="there is no kind"):
+            registry.find(word)
 
 
 def test_an_unknown_word_lists_the_kinds() -> None:
