@@ -29,6 +29,15 @@ def _ipv4_value(match: re.Match[str]) -> int | None:
     return value
 
 
+def _refuse_zone_and_mask(text: str) -> None:
+    """What `ipaddress` takes besides a CIDR, and would read as more than was meant: ``10.0.0.0/0.0.0.255``, ``fe80::1%eth0``."""
+    _, slash, length = text.partition("/")
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone; an address without one is needed")
+    if slash and not (length.isascii() and length.isdigit()):
+        raise ValueError(f"{text!r} has no length after its /")
+
+
 class Address(NamedTuple):
     """One IPv4 or IPv6 address. Orders by version, then value."""
 
@@ -80,6 +89,7 @@ class Prefix(NamedTuple):
         if (quick := _IPV4.fullmatch(text)) and (value := _ipv4_value(quick)) is not None:
             # The form in which nearly all are stored, an order of magnitude faster.
             return Prefix(4, value, 32)
+        _refuse_zone_and_mask(text)
         parsed = ipaddress.ip_network(text, strict=strict)
         return Prefix(parsed.version, int(parsed.network_address), parsed.prefixlen)
 
@@ -140,6 +150,7 @@ class Interface(NamedTuple):
     @staticmethod
     def parse(text: str) -> Interface:
         """A bare address gets /32 or /128. Raises `ValueError`."""
+        _refuse_zone_and_mask(text)
         parsed = ipaddress.ip_interface(text)
         return Interface(Address(parsed.version, int(parsed.ip)), parsed.network.prefixlen)
 
