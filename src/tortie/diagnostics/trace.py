@@ -242,6 +242,8 @@ def _lost(
         if len({event.get("ttl") for event in events[node]}) > 1:
             return f"in a circle: {', '.join([*path[number:], node])}"
     if came == "no-route" and path in ([], [start.node]):
+        if _went_on(hops, start.node):
+            return f"beyond {start.node}, which sent it on: there is no route to the destination, or nobody has the address"
         return f"on {start.node}: there is no route to the destination"
     if not path:
         no_way = f"before {start.node} saw it: the pod has no way to its node, or the interface is down"

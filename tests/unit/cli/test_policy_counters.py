@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tortie.admin.client import AdminClient
 from tortie.cli.policy_counters import counters
+from tortie.errors import AgentUnavailable, UsageError
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -51,6 +52,15 @@ def test_what_has_counted_is_shown() -> None:
         "ingress default (end of the tier) Deny 4 240",
         "egress (no profile allows) Deny 1 60",
     ]
+
+
+def test_without_an_agent_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise AgentUnavailable("no agent answers")
+
+    monkeypatch.setattr(AdminClient, "call_sync", nobody)
+    with pytest.raises(UsageError, match="no agent answers"):
+        CliRunner().invoke(counters, [], catch_exceptions=False)
 
 
 def test_only_what_was_denied() -> None:

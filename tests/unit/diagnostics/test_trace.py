@@ -96,6 +96,7 @@ async def ask(found: Fleet, source: str = "shop/client", destination: str = "sho
         ([IN], [], "no-answer", "no route, or its source"),
         ([], [], "no-answer", "before one saw it"),
         ([IN], [], "no-route", "on one: there is no route"),
+        ([IN, OUT], [], "no-route", "beyond one, which sent it on: there is no route"),
         ([], [], "too-big", "in shop/client: it is bigger than the MTU of 1400"),
         ([IN], [], "too-big", "on one: it is bigger than the MTU of 1400"),
         ([IN, OUT], [], "too-big", "beyond one: it is bigger"),
