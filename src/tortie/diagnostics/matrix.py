@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from tortie.diagnostics.cluster import Cluster, Pod
 from tortie.diagnostics.ports import Port
 from tortie.net.addresses import Address
+from tortie.verdict.doubt import Doubt
 from tortie.verdict.journey import Traveller
-from tortie.verdict.packet import SOURCE_PORT, WITH_PORTS, Packet
+from tortie.verdict.packet import SOURCE_PORT, TCP, WITH_PORTS, Packet
 from tortie.verdict.reach import Reach
 
 Bits = int
@@ -54,9 +55,31 @@ def matrix(
     if unasked:
         why = f"no port named {port.name} at the destination, or " if port.name else ""
         notes.append(f"{unasked} pairs are left out: {why}no IP version in common")
+    notes += on_stand_ins(cluster, among)
     return Matrix(
         pods=among, port=port, rows=tuple(rows), asked=tuple(asked), kinds=tuple(kinds), notes=tuple(notes)
     )
+
+
+def on_stand_ins(cluster: Cluster, pods: Sequence[Pod]) -> Iterator[str]:
+    """Says that verdicts may depend on addresses which pods do not have yet, and by which policies; of which pairs, `explain` tells."""
+    made_up = [[each for each in pod.addresses if each in cluster.stand_ins.addresses] for pod in pods]
+    doubt = Doubt(cluster.stand_ins.addresses, cluster.stand_ins.ranges)
+    one_a_version = {each.version: each for addresses in made_up for each in addresses}
+    packets = [Packet(one, one, TCP, SOURCE_PORT, None) for one in one_a_version.values()]
+    policies = sorted(
+        str(key)
+        for key, row in cluster.state.policies.items()
+        if not row.staged
+        for rules in ((*row.ingress, *row.egress),)
+        if any(doubt.open(rule, packet, cluster.state) for rule in rules for packet in packets)
+    )
+    if policies:
+        count = sum(map(bool, made_up))
+        yield (
+            f"{count} pod{'s have no addresses' if count > 1 else ' has no address'} yet, and {', '.join(policies)} asks in "
+            "which net a pod is; stand-ins were taken: explain tells of a pair whether its verdict depends on them"
+        )
 
 
 def _of_version(

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 
 from tortie.desired.policies import DIRECTIONS, AppliedPolicies, PolicyKey, RuleRow
 from tortie.diagnostics.cluster import Cluster, Pod
-from tortie.diagnostics.matrix import Bits, indexes, matrix, names
+from tortie.diagnostics.matrix import Bits, indexes, matrix, names, on_stand_ins
 from tortie.diagnostics.ports import Port
 from tortie.verdict.packet import ICMP, ICMPV6, SCTP, TCP, UDP, WITH_PORTS
 from tortie.verdict.state import State
@@ -81,6 +81,9 @@ def preview(
         count = len(some.pods.keys() - others.pods.keys())
         if count:
             notes.append(f"{count} pod{'s are' if count > 1 else ' is'} {word}, and not compared")
+    notes += dict.fromkeys((*on_stand_ins(before, pods), *on_stand_ins(after, then)))
+    if not pods:
+        notes.append("there are no pods to compare")
     return Preview(pods=pods, changes=tuple(changes), notes=tuple(notes))
 
 

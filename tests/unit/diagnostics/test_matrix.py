@@ -68,6 +68,22 @@ def test_pairs_that_differ_by_ip_version_are_told() -> None:
     assert found.notes == ("2 pairs have another verdict over IPv6: ask with --ip-version 6",)
 
 
+def test_verdicts_that_may_hang_on_an_address_are_told() -> None:
+    """Of a pod in a file alone; not where no rule asks in which net it is, nor where every address it may get is in the net."""
+    (note,) = matrices.matrix(cluster(FROM_NET), parse_port("80")).notes
+    assert note.startswith("3 pods have no addresses yet, and NetworkPolicy shop/net asks in which net")
+    assert previews.preview(cluster(), cluster(FROM_NET)).notes == (note,)
+    assert matrices.matrix(cluster(WEB_FROM_CLIENTS), parse_port("80")).notes == ()
+    within = cluster(FROM_NET, POOL % "10.1.0.0/16")
+    assert matrices.matrix(within, parse_port("80")).notes == ()
+
+
+def test_a_preview_without_pods_says_that_nothing_was_compared() -> None:
+    nobody = build(updates(WEB_FROM_CLIENTS))
+    text = "".join(previews.as_text(previews.preview(nobody, nobody)))
+    assert text.endswith("note: there are no pods to compare\n")
+
+
 def change(before: str, after: str, *ports: str) -> list[tuple[Any, ...]]:
     below = updates(PODS, before) if before else updates(PODS)
     found = previews.preview(
