@@ -62,7 +62,7 @@ def matrix(
 
 
 def on_stand_ins(cluster: Cluster, pods: Sequence[Pod]) -> Iterator[str]:
-    """Says that verdicts may depend on addresses which pods do not have yet, and by which policies; of which pairs, `explain` tells."""
+    """Says by which policies verdicts may depend on addresses that pods do not have yet; of which pairs, `explain` tells."""
     made_up = [[each for each in pod.addresses if each in cluster.stand_ins.addresses] for pod in pods]
     doubt = Doubt(cluster.stand_ins.addresses, cluster.stand_ins.ranges)
     one_a_version = {each.version: each for addresses in made_up for each in addresses}

@@ -48,32 +48,41 @@ def parse(text: str, file: str) -> list[Document]:
 
     Raises `InvalidDocument` for text that is neither YAML nor JSON and for a key that is given twice.
     """
+    found = list(pieces(text, file))
+    if wrong := [each for piece in found if isinstance(piece, InvalidDocument) for each in piece.findings]:
+        raise InvalidDocument(wrong)
+    return [each for each in found if isinstance(each, Document)]
+
+
+def pieces(text: str, file: str) -> Iterator[Document | InvalidDocument]:
+    """As `parse`; what cannot be read stands among the documents that can, so that one mistake does not hide the others."""
     from ruamel.yaml import YAML  # 20 ms of import, needed by few commands
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    documents: list[Document] = []
     yaml: Any = YAML(typ="safe", pure=True)
     _bound(yaml, file)
+    begun = False
     try:
         for node in yaml.compose_all(text):
+            begun = True
             if node is not None:
-                documents.extend(_Reader(file).document(node))
+                yield from _Reader(file).document(node)
+    except InvalidDocument as error:
+        yield error
     except MarkedYAMLError as error:
-        if text.lstrip().startswith("{"):
-            return _json(text, file)
+        if text.lstrip().startswith("{") and not begun:
+            yield from _json(text, file)
+            return
         mark: Any = getattr(error, "problem_mark", None)
         problem: Any = getattr(error, "problem", None)
         line: int = mark.line + 1 if mark is not None else 1
         what = " ".join(str(problem or "cannot be read").split())
-        raise InvalidDocument(
+        yield InvalidDocument(
             [InvalidResource("(document)", None, f"is not YAML: {what}", "", f"{file}:{line}")]
-        ) from None
+        )
     except (YAMLError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise InvalidDocument(
-            [InvalidResource("(document)", None, f"is not YAML: {what}", "", file)]
-        ) from None
-    return documents
+        yield InvalidDocument([InvalidResource("(document)", None, f"is not YAML: {what}", "", file)])
 
 
 def _bound(yaml: Any, file: str) -> None:
@@ -101,7 +110,7 @@ def _text_problem(text: str) -> str:
     return ""
 
 
-def _json(text: str, file: str) -> list[Document]:
+def _json(text: str, file: str) -> Iterator[Document | InvalidDocument]:
     """JSON that YAML cannot read (indented with tabs). It has no lines."""
 
     def constant(name: str) -> None:
@@ -124,12 +133,14 @@ def _json(text: str, file: str) -> list[Document]:
         value = json.loads(text, object_pairs_hook=once, parse_constant=constant, parse_int=integer)
         if problem := _text_problem(json.dumps(value, ensure_ascii=False)):
             raise ValueError(f"it {problem}")
+    except InvalidDocument as error:
+        yield error
+        return
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise InvalidDocument(
-            [InvalidResource("(document)", None, f"is not JSON: {what}", "", file)]
-        ) from None
-    return list(_apart(Document(value, file)))
+        yield InvalidDocument([InvalidResource("(document)", None, f"is not JSON: {what}", "", file)])
+        return
+    yield from _apart(Document(value, file))
 
 
 class _Reader:
@@ -139,10 +150,21 @@ class _Reader:
         self.file = file
         self.lines: dict[str, int] = {}
         self.seen = 0
+        self.wrong: list[InvalidResource] = []
+        self.whole = True
+        """Whether everything that was read has a value."""
 
-    def document(self, root: Any) -> Iterator[Document]:
+    def document(self, root: Any) -> Iterator[Document | InvalidDocument]:
         value = self.value(root, ())
-        yield from _apart(Document(value, self.file, root.start_mark.line + 1, self.lines))
+        if self.wrong:
+            yield InvalidDocument(self.wrong)
+        if self.whole:
+            yield from _apart(Document(value, self.file, root.start_mark.line + 1, self.lines))
+
+    def without(self, path: Path, rule: str, node: Any) -> None:
+        """Go on without the value, and say in the end what is wrong with it."""
+        self.wrong += self.fail(path, rule, node).findings
+        self.whole = False
 
     def fail(self, path: Path, rule: str, node: Any) -> InvalidDocument:
         where = f"{self.file}:{node.start_mark.line + 1}"
@@ -173,12 +195,14 @@ class _Reader:
                     merged = {**each, **merged} if is_object(each) else merged
                 continue
             if type(key).__name__ != "ScalarNode":
-                raise self.fail(path, "has a key that is not a word", key)
+                self.without(path, "has a key that is not a word", key)
+                continue
             name = str(key.value)
             if problem := _text_problem(name):
-                raise self.fail(path, f"has a key that {problem}", key)
+                self.without(path, f"has a key that {problem}", key)
+                continue
             if name in fields:
-                raise self.fail((*path, name), "is given twice", key)
+                self.wrong += self.fail((*path, name), "is given twice", key).findings
             self.lines[dotted((*path, name))] = key.start_mark.line + 1
             fields[name] = self.value(item, (*path, name))
         return {**merged, **fields}
@@ -194,18 +218,18 @@ class _Reader:
                 base = 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10
                 number = int(text.replace("_", ""), base) if len(text) < 100 else None
                 if number is None or number not in _INTEGERS:
-                    raise self.fail(path, "is a number of more than 64 bits", node)
+                    return self.without(path, "is a number of more than 64 bits", node)
                 return number
             case "float":
                 real = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan").lower())
                 if not math.isfinite(real):
-                    raise self.fail(path, "is not a finite number", node)
+                    return self.without(path, "is not a finite number", node)
                 return real
             case "binary":
-                raise self.fail(path, "is binary, and no field is", node)
+                return self.without(path, "is binary, and no field is", node)
             case _:
                 if problem := _text_problem(text):
-                    raise self.fail(path, problem, node)
+                    return self.without(path, problem, node)
                 return text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tortie.errors import InvalidDocument, InvalidResource
 from tortie.resources import codec, registry
-from tortie.resources.documents import Document, parse
+from tortie.resources.documents import Document, pieces
 from tortie.resources.kind_info import KindInfo
 from tortie.resources.resource import Resource, ResourceKey
 from tortie.resources.shape import Path, dotted, is_array, is_object, shape_of, type_errors, unknown_in
@@ -29,8 +29,10 @@ def read(
     """
     resources: list[Resource[Any]] = []
     findings: list[InvalidResource] = []
-    for document in parse(text, file):
+    for document in pieces(text, file):
         try:
+            if isinstance(document, InvalidDocument):
+                raise document
             resources.append(_with_source(read_document(document, namespace, allow_unknown), document))
         except InvalidDocument as error:
             findings.extend(error.findings)

@@ -34,7 +34,14 @@ def test_as_the_standard_library(address: str, length: str, strict: bool) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["10.0.0.0/255.0.0.0", "10.0.0.0/0.0.0.255", "10.0.0.0/0.0.0.0", "fe80::1%eth0", "fe80::1%eth0/128", "fe80::/10%1"],
+    [
+        "10.0.0.0/255.0.0.0",
+        "10.0.0.0/0.0.0.255",
+        "10.0.0.0/0.0.0.0",
+        "fe80::1%eth0",
+        "fe80::1%eth0/128",
+        "fe80::/10%1",
+    ],
 )
 def test_masks_and_zones_are_no_cidr(text: str) -> None:
     """As in Calico; the standard library takes ``10.0.0.0/0.0.0.0`` for all addresses, and drops the zone."""

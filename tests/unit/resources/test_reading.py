@@ -117,6 +117,25 @@ def test_kubernetes_own_fields_are_no_mistake() -> None:
     assert pod.key.within == "team"
 
 
+def test_what_cannot_be_read_hides_nothing_else() -> None:
+    """Of the documents before and after it; a key that is given twice not even of its own."""
+    wrong = POOL.replace("10.0.0.0/16", "10.0.0.1/16")
+    twice = POOL.replace("name: a", "name: b\n  name: c\n  labels: {x: !!binary aGk=, y: .inf}").replace(
+        "0.0/16", "0/33"
+    )
+    text = f"{wrong}---\n{twice}---\n{wrong}  cidr: 10.0.0.2/16\n---\n{wrong}---\nspec: [\n"
+    assert [each[:60] for each in messages(text)] == [
+        "f.yaml:6: IPPool a: spec.cidr: 10.0.0.1/16 has bits beyond i",
+        "f.yaml:12: metadata.name: is given twice",
+        "f.yaml:13: metadata.labels.x: is binary, and no field is",
+        "f.yaml:13: metadata.labels.y: is not a finite number",
+        "f.yaml:23: spec.cidr: is given twice",
+        "f.yaml:23: IPPool a: spec.cidr: 10.0.0.2/16 has bits beyond ",
+        "f.yaml:30: IPPool a: spec.cidr: 10.0.0.1/16 has bits beyond ",
+        "f.yaml:33: (document): is not YAML: expected the node conten",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
