@@ -11,7 +11,7 @@ from tortie.errors import InvalidResource
 from tortie.resources.findings import Findings
 from tortie.resources.kind_info import CALICO, NAME, KindInfo
 from tortie.resources.resource import Kind, Resource
-from tortie.resources.rules import WITH_PORTS, protocol_number
+from tortie.resources.rules import WITH_PORTS, port_range, protocol_number
 from tortie.resources.spec import Spec
 from tortie.resources.workload_endpoint import EndpointPort
 
@@ -52,7 +52,8 @@ def validate(endpoint: Resource[Any]) -> list[InvalidResource]:
         found.subdomain(f"spec.profiles[{index}]", profile)
     for index, port in enumerate(spec.ports):
         at = f"spec.ports[{index}]"
-        found.required(f"{at}.name", port.name)
+        if found.required(f"{at}.name", port.name) and not _is_name(port.name):
+            found.add(f"{at}.name", port.name, "is not a name that a rule's ports can be")
         found.port(f"{at}.port", port.port)
         try:
             fits = protocol_number(port.protocol) in WITH_PORTS
@@ -61,6 +62,13 @@ def validate(endpoint: Resource[Any]) -> list[InvalidResource]:
         if not fits:
             found.add(f"{at}.protocol", port.protocol or None, "is not TCP, UDP or SCTP")
     return found.found
+
+
+def _is_name(port: str) -> bool:
+    try:
+        return port_range(port) is None
+    except ValueError:
+        return False
 
 
 INFO = KindInfo(

@@ -97,7 +97,12 @@ SPECS: list[tuple[str, dict[str, Any], list[str]]] = [
             "node": "n",
             "interfaceName": "much-too-long-a-name",
             "expectedIPs": ["10.0.0.1", "10.0.0.0/8"],
-            "ports": [{"name": "a", "protocol": "ICMP", "port": 0}, {"protocol": "udp", "port": 1}],
+            "ports": [
+                {"name": "a", "protocol": "ICMP", "port": 0},
+                {"protocol": "udp", "port": 1},
+                {"name": "a b", "protocol": "udp", "port": 1},
+                {"name": "80", "protocol": "udp", "port": 1},
+            ],
         },
         [
             "spec.interfaceName: much-too-long-a-name is neither the name of an interface nor *",
@@ -105,6 +110,8 @@ SPECS: list[tuple[str, dict[str, Any], list[str]]] = [
             "spec.ports[0].port: 0 is not between 1 and 65535",
             "spec.ports[0].protocol: ICMP is not TCP, UDP or SCTP",
             "spec.ports[1].name: is required",
+            "spec.ports[2].name: a b is not a name that a rule's ports can be",
+            "spec.ports[3].name: 80 is not a name that a rule's ports can be",
         ],
     ),
     (
