@@ -119,7 +119,10 @@ def _kind(document: Document) -> KindInfo:
 def _name(document: Document, info: KindInfo) -> str:
     metadata: Any = document.value.get("metadata")
     name: Any = metadata.get("name") if is_object(metadata) else None
-    return f"{info.title} {name}" if isinstance(name, str) else info.title
+    within: Any = metadata.get("namespace") if is_object(metadata) and info.namespaced else None
+    if not isinstance(name, str):
+        return info.title
+    return f"{info.title} {within}/{name}" if isinstance(within, str) and within else f"{info.title} {name}"
 
 
 def _unknown(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:
@@ -166,12 +169,14 @@ def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
 def _beside(
     document: Document, value: dict[str, Any], info: KindInfo, namespace: str
 ) -> Iterator[InvalidResource]:
-    """What else is wrong where some fields have the wrong type: nothing is said of the list elements that those stand in."""
+    """What else is wrong where some fields have the wrong type. Of the list elements that those stand in only what is wrong with a
+    value by itself is said, and nothing of what is missing or does not fit: that may be the field of the wrong type."""
     spec: Any = value.get("spec", {})
     if info.rooted or not is_object(spec):
         return
     rest: dict[str, Any] = copy.deepcopy(spec)
-    silent: list[str] = []
+    removed: list[tuple[str, str]] = []
+    """Each field, and the list element that it stands in."""
     for path, *_ in type_errors(spec, info.spec, ("spec",)):
         *above, last = path[1:]
         parent: Any = rest
@@ -181,7 +186,7 @@ def _beside(
         if not isinstance(last, int):
             del parent[last]
         first = next((index + 1 for index, part in enumerate(path) if isinstance(part, int)), len(path))
-        silent.append(dotted(path[:first]))
+        removed.append((dotted(path), dotted(path[:first])))
     try:
         resource = codec.decode(info, {**value, "spec": rest})
     except InvalidResource:
@@ -189,10 +194,16 @@ def _beside(
     if info.namespaced and not resource.key.within:
         resource = replace(resource, key=resource.key._replace(within=namespace))
     for each in info.validate(replace(info.normalise(resource), origin=document.origin)):
+        by_itself = each.value is not None and not each.rule.startswith(("needs", "stands", "is not possible"))
         if not any(
-            each.field == field or each.field.startswith((f"{field}.", f"{field}[")) for field in silent
+            _within(each.field, field) or (_within(each.field, element) and not by_itself)
+            for field, element in removed
         ):
             yield each
+
+
+def _within(field: str, other: str) -> bool:
+    return field == other or field.startswith((f"{other}.", f"{other}["))
 
 
 def _scope(document: Document, value: dict[str, Any], info: KindInfo) -> Iterator[InvalidResource]:

@@ -274,6 +274,27 @@ spec:
         ("6", "spec.order: first is not a number"),
         ("7", "spec.selector: a == has an error at column 5: expected a string in quotes"),
         ("9", "spec.ingress[0].action: 5 is not a string"),
+        ("11", "spec.ingress[0].destination.ports[0]: 0 is not between 1 and 65535"),
         ("12", "spec.ingress[1].action: Maybe is not one of Allow, Deny, Log, Pass"),
         ("13", "spec.ingress[1].later: is not a known field"),
+    ]
+
+
+def test_what_may_follow_from_a_wrong_type_is_not_told() -> None:
+    """Ports need a protocol, and one stands there; what is wrong with a value by itself is told."""
+    text = """
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: a, namespace: shop}
+spec:
+  ingress:
+  - action: Allow
+    protocol: [TCP]
+    source: {nets: [10.0.0.0/33], selector: "a b"}
+    destination: {ports: [80]}
+"""
+    assert [each.partition(" has ")[0] for each in messages(text)] == [
+        "f.yaml:8: NetworkPolicy shop/a: spec.ingress[0].protocol: is not an integer or a string",
+        "f.yaml:9: NetworkPolicy shop/a: spec.ingress[0].source.selector: a b",
+        "f.yaml:9: NetworkPolicy shop/a: spec.ingress[0].source.nets[0]: 10.0.0.0/33 is not an address with a prefix length",
     ]
