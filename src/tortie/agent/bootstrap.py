@@ -31,6 +31,7 @@ from tortie.agent.cluster_defaults import (
     create_if_absent,
     ensure_cluster_information,
     ensure_felix_configuration,
+    ensure_tiers,
     every,
     missing_pools,
     pools_of,
@@ -115,6 +116,7 @@ async def bootstrap(store: Store, options: NodeOptions, machine: Machine) -> Nod
         await create_if_absent(store, pool)
     await ensure_cluster_information(store, options.cluster_type)
     await ensure_felix_configuration(store)
+    await ensure_tiers(store)
     return await settle_node(store, options, machine)
 
 

@@ -1,4 +1,5 @@
-"""What every cluster needs and a new one has not: a pool, ClusterInformation, settings under which pods reach nodes.
+"""What every cluster needs and a new one has not: a pool, ClusterInformation, settings under which pods reach nodes, and the
+built-in tiers, which Calico's nodes and tools look for.
 
 Any node may be the first, and several at once: everything is written where it is absent, or field by field where unset.
 """
@@ -21,6 +22,7 @@ from tortie.resources.cluster_information import CLUSTER_INFORMATION, ClusterInf
 from tortie.resources.felix_configuration import FELIX_CONFIGURATION, FelixConfigurationSpec
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec
 from tortie.resources.resource import Invalid, Kind, Put, Resource, ResourceKey
+from tortie.resources.tier import BUILT_IN, TIER, TierSpec, default_action
 
 MOST_TRIES = 20
 """How often a write is tried again after someone else was faster."""
@@ -66,6 +68,14 @@ async def ensure_felix_configuration(store: Store) -> None:
         )
 
     await _amend(store, ResourceKey(FELIX_CONFIGURATION, "default"), FelixConfigurationSpec(), completed)
+
+
+async def ensure_tiers(store: Store) -> None:
+    """Those that are built in, as Calico's nodes write them. To our own calculation they exist in any case."""
+    there = {tier.key.name async for tier in every(store, TIER)}
+    for name in BUILT_IN.keys() - there:
+        spec = TierSpec(order=BUILT_IN[name], default_action=default_action(name))
+        await create_if_absent(store, Resource(key=ResourceKey(TIER, name), spec=spec))
 
 
 async def stored_or_none(store: Store, key: ResourceKey) -> Resource[Any] | None:

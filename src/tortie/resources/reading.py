@@ -169,8 +169,11 @@ def _types(document: Document, value: dict[str, Any], info: KindInfo) -> Iterato
 def _beside(
     document: Document, value: dict[str, Any], info: KindInfo, namespace: str
 ) -> Iterator[InvalidResource]:
-    """What else is wrong where some fields have the wrong type. Of the list elements that those stand in only what is wrong with a
-    value by itself is said, and nothing of what is missing or does not fit: that may be the field of the wrong type."""
+    """What else is wrong where some fields have the wrong type.
+
+    Of the list elements that those stand in only what is wrong with a value by itself is said: what is missing there, or does
+    not fit, may follow from the field of the wrong type.
+    """
     spec: Any = value.get("spec", {})
     if info.rooted or not is_object(spec):
         return
@@ -194,7 +197,9 @@ def _beside(
     if info.namespaced and not resource.key.within:
         resource = replace(resource, key=resource.key._replace(within=namespace))
     for each in info.validate(replace(info.normalise(resource), origin=document.origin)):
-        by_itself = each.value is not None and not each.rule.startswith(("needs", "stands", "is not possible"))
+        by_itself = each.value is not None and not each.rule.startswith(
+            ("needs", "stands", "is not possible")
+        )
         if not any(
             _within(each.field, field) or (_within(each.field, element) and not by_itself)
             for field, element in removed

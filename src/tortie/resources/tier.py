@@ -16,7 +16,7 @@ from tortie.resources.spec import Spec
 TIER = Kind(CALICO, "Tier")
 
 DEFAULT = "default"
-"""The tier of policies that name none; it exists although nobody made it."""
+"""The tier of policies that name none; it exists even where nobody made it."""
 BUILT_IN = {"kube-admin": 1_000.0, DEFAULT: 1_000_000.0, "kube-baseline": 10_000_000.0}
 """Orders of the tiers that Calico has built in."""
 PASSING = ("kube-admin", "kube-baseline")

@@ -24,6 +24,7 @@ from tortie.resources.felix_configuration import FELIX_CONFIGURATION, FelixConfi
 from tortie.resources.ip_pool import IP_POOL, IPPoolSpec, among
 from tortie.resources.node import NODE, NodeAddress, NodeBGPSpec, NodeSpec
 from tortie.resources.resource import Kind, Metadata, Resource, ResourceKey
+from tortie.resources.tier import BUILT_IN, TIER, TierSpec
 
 BIG = SegmentSizes(196608, 131072)
 
@@ -92,6 +93,17 @@ async def test_the_first_node_of_a_cluster(store: Store) -> None:
     assert await sizes_of_pods(store, identity) == PodSizes(1450, SegmentSizes(196608, 65536))
 
 
+async def test_the_built_in_tiers_are_there_as_calico_has_them(store: Store) -> None:
+    await store.create(Resource(key=ResourceKey(TIER, "default"), spec=TierSpec(order=5.0)))
+    await bootstrap(store, options(), machine())
+    tiers = {name: (await get(store, TIER, name)).spec for name in BUILT_IN}
+    assert tiers == {
+        "kube-admin": TierSpec(order=1_000.0, default_action="Pass"),
+        "default": TierSpec(order=5.0),  # what somebody wrote is left to them
+        "kube-baseline": TierSpec(order=10_000_000.0, default_action="Pass"),
+    }
+
+
 async def test_doing_it_again_writes_nothing(store: Store) -> None:
     await bootstrap(store, options(), machine())
     kinds = [
@@ -99,6 +111,7 @@ async def test_doing_it_again_writes_nothing(store: Store) -> None:
         (IP_POOL, "default-ipv4-ippool"),
         (CLUSTER_INFORMATION, "default"),
         (FELIX_CONFIGURATION, "default"),
+        *((TIER, name) for name in BUILT_IN),
     ]
     before = [(await get(store, *each)).revision for each in kinds]
     await bootstrap(store, options(), machine())
