@@ -105,6 +105,7 @@ class _Attachment:
         self._choice = asyncio.Event()
         self._is_made = False
         self._made = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._link = dataclasses.replace(
             sandbox.wire,
             mtu=request.config.mtu or means.mtu(),
@@ -168,6 +169,7 @@ class _Attachment:
         """In the thread that made it."""
         checkpoint("add.created")
         self._is_made = True
+        self._loop.call_soon_threadsafe(self._made.set)
         return self._chosen
 
     async def _store(self) -> tuple[_Prepared, Revision]:
