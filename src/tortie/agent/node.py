@@ -303,8 +303,9 @@ class Node:
 
     async def _note_endpoints(self, changed: set[EndpointKey]) -> None:
         realised = self._pipeline.realised
-        for key in changed - realised.endpoints.keys():
-            self._sandboxes.forget(key)
+        for key in changed:
+            if key not in realised.endpoints:
+                self._sandboxes.forget(key)
         if self._status_files is None:
             return
         real = {key: realised.endpoints[key] for key in changed if realised.is_real(key)}

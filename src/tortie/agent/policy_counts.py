@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
 
 from tortie.errors import KernelError
 from tortie.host.policy_counts import PolicyCount
@@ -19,12 +19,18 @@ _LIVE_SECONDS = 120.0
 logger = log.get("policy counts")
 
 
+class Read(Protocol):
+    def __call__(self, *, every_rule: bool) -> Awaitable[Sequence[PolicyCount]]:
+        """Ask the kernel; without ``every_rule`` what has counted anything is enough. Raises `KernelError`."""
+        ...
+
+
 class PolicyCounts:
-    """``read`` asks the kernel."""
+    """Reads, sums and tells."""
 
     def __init__(
         self,
-        read: Callable[[], Awaitable[Sequence[PolicyCount]]],
+        read: Read,
         metrics: PolicyMetrics,
         health: Health,
         *,
@@ -37,13 +43,13 @@ class PolicyCounts:
 
     async def rows(self) -> list[dict[str, Any]]:
         """What each rule has counted. Raises `KernelError`."""
-        return [dataclasses.asdict(row) for row in await self._read()]
+        return [dataclasses.asdict(row) for row in await self._read(every_rule=True)]
 
     async def run(self) -> None:
         """Keep the metrics fresh. Eternal."""
         while True:
             try:
-                self._metrics.put(sums(await self._read()))
+                self._metrics.put(sums(await self._read(every_rule=False)))
             except KernelError as error:
                 logger.warning("the counters of policy cannot be read", reason=str(error))
             self._reporter.report()

@@ -153,7 +153,8 @@ class DriftWatch:
 
     def forget_unwanted(self) -> None:
         """An interface that vanished and is no workload's any more needs no look."""
-        self.hints.interfaces.intersection_update(self._wanted_interfaces())
+        wanted = self._wanted_interfaces()  # many: not to be gone through for a few
+        self.hints.interfaces = {name for name in self.hints.interfaces if name in wanted}
 
     def take(self) -> Hints:
         """What was heard since the last time."""

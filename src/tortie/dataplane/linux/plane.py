@@ -199,14 +199,17 @@ class LinuxDataplane:
         """Conntrack entries that were removed since their address left."""
         return self._routes.flows_flushed if self._kernel is not None else 0
 
-    async def policy_counts(self) -> tuple[PolicyCount, ...]:
-        """What each rule, and each end of a tier, has decided. Raises `KernelError`."""
+    async def policy_counts(self, *, every_rule: bool = True) -> tuple[PolicyCount, ...]:
+        """What each rule, and each end of a tier, has decided; without ``every_rule`` only those that have decided anything.
+        Raises `KernelError`."""
         kernel = self._kernel
         if kernel is None:
             return ()
         async with self._lock:
-            parts = snapshot(self._policies)
-        return await self._sweeper.run(lambda: policy_counts(parts, kernel.counters.counters()))
+            there = snapshot(self._policies)
+        return await self._sweeper.run(
+            lambda: policy_counts(there, kernel.counters.counters(), every_rule=every_rule)
+        )
 
     # The order
 
@@ -334,14 +337,17 @@ class LinuxDataplane:
         if hints.interfaces:
             aspects = [LinkKey(n, a) for n in hints.interfaces for a in ("up", "ipv4", "ipv6")]
             self._link_tracker.saw(await self._links.read_some(hints.interfaces), only=aspects)
+            there: dict[RouteKey, Route] = {}
             for name in hints.interfaces:
-                there = await self._routes.read_interface(name)
-                leading = [key for key, route in self._routes.known.items() if route.interface == name]
-                self._route_tracker.saw(self._hold_back(there), only={*leading, *there})
+                there |= await self._routes.read_interface(name)
+            leading = {
+                key for key, route in self._routes.known.items() if route.interface in hints.interfaces
+            }
+            self._route_tracker.saw(self._hold_back(there), only=leading | there.keys())
         if hints.routes:
-            there = {key: route for key, route in hints.routes.items() if route is not None}
-            self._routes.learn(there)
-            self._route_tracker.saw(self._hold_back(there), only=hints.routes.keys())
+            told = {key: route for key, route in hints.routes.items() if route is not None}
+            self._routes.learn(told)
+            self._route_tracker.saw(self._hold_back(told), only=hints.routes.keys())
 
     def _hold_back(self, routes: Mapping[RouteKey, Route]) -> Mapping[RouteKey, Route]:
         """Without the routes that may belong to an endpoint that we have not heard of yet."""

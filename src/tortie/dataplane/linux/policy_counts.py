@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.rules.groups import no_profile, tier_end
-from tortie.dataplane.linux.rules.policies import Part
-from tortie.desired.policies import DIRECTIONS, PolicyRow, ProfileRow
+from tortie.dataplane.linux.rules.policies import Part, Rendered
+from tortie.desired.policies import DIRECTIONS, PolicyKey, PolicyRow, ProfileRow
 from tortie.host.nft import Count, CounterKey
 from tortie.host.policy_counts import PolicyCount
 
 
-class Counted(NamedTuple):
-    """A part that stands in the kernel: its row, and the counters of the row's rules."""
+class Snapshot(NamedTuple):
+    """What there is to count now, for another thread: the values in it never change."""
 
-    part: Part
-    row: PolicyRow | ProfileRow
-    counters: tuple[str, ...]
-
-
-def snapshot(policies: PolicyManager) -> list[Counted]:
-    """What there is to count now, once for both tables. Its values never change, so that another thread may work on them."""
-    rendered = {part._replace(family="ip"): found.counters for part, found in policies.rendered.items()}
-    return [
-        Counted(part, row, counters)
-        for part, counters in rendered.items()
-        if (row := policies.row(part.subject)) is not None
-    ]
+    counters: Mapping[Part, Rendered]
+    rows: Mapping[PolicyKey | str, PolicyRow | ProfileRow]
 
 
-def policy_counts(parts: Iterable[Counted], counted: Mapping[CounterKey, Count]) -> tuple[PolicyCount, ...]:
-    """Both families together, by policy and rule; then what no rule decided."""
+def snapshot(policies: PolicyManager) -> Snapshot:
+    """Taken in the event loop, where everything else waits: nothing but copies."""
+    return Snapshot(dict(policies.rendered), dict(policies.rows))
+
+
+def policy_counts(
+    there: Snapshot, counted: Mapping[CounterKey, Count], *, every_rule: bool
+) -> tuple[PolicyCount, ...]:
+    """Both families together, by policy and rule; then what no rule decided. Without ``every_rule``: only what has counted
+    anything."""
     totals: dict[str, Count] = {}
     for key, count in counted.items():
-        before = totals.get(key.name)
-        totals[key.name] = count if before is None else Count(*map(sum, zip(before, count, strict=True)))
-    found = [row for each in parts for row in _of_part(each, totals)]
+        if count.packets:
+            before = totals.get(key.name)
+            totals[key.name] = count if before is None else Count(*map(sum, zip(before, count, strict=True)))
+    parts: dict[Part, tuple[str, ...]] = {}
+    for part, rendered in there.counters.items():
+        if every_rule or not totals.keys().isdisjoint(rendered.counters):
+            parts[part if part.family == "ip" else part._replace(family="ip")] = rendered.counters
+    found = [
+        row
+        for part, counters in parts.items()
+        if part.subject in there.rows
+        for row in _of_part(part, there.rows[part.subject], counters, totals)
+    ]
     return tuple(sorted((*found, *_of_ends(totals)), key=_place))
 
 
@@ -45,8 +52,9 @@ def _place(row: PolicyCount) -> tuple[str, str, str, str, str, int]:
     return row.direction, row.tier, row.kind, row.namespace, row.name, row.rule or 0
 
 
-def _of_part(counted: Counted, totals: Mapping[str, Count]) -> Iterator[PolicyCount]:
-    part, row, counters = counted
+def _of_part(
+    part: Part, row: PolicyRow | ProfileRow, counters: Sequence[str], totals: Mapping[str, Count]
+) -> Iterator[PolicyCount]:
     decided_by: Literal["rule", "profile"] = "rule" if isinstance(row, PolicyRow) else "profile"
     kind, namespace, name = ("Profile", "", part.subject) if isinstance(part.subject, str) else part.subject
     for rule, counter in zip(row.rules(part.direction), counters, strict=True):
