@@ -32,7 +32,7 @@ def policy_counts(
     anything."""
     totals: dict[str, Count] = {}
     for key, count in counted.items():
-        if count.packets:
+        if count.packets or every_rule:
             before = totals.get(key.name)
             totals[key.name] = count if before is None else Count(*map(sum, zip(before, count, strict=True)))
     parts: dict[Part, tuple[str, ...]] = {}
