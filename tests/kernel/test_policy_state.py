@@ -76,6 +76,8 @@ async def test_counters_survive_the_edit_of_other_rules(policy: PolicyWorld) -> 
     edited = row("t", on("Allow", 79, 0), on("Deny", 81, 1), on("Allow", 80, 2), on("Allow", 80, 3))
     await policy.enforce(walk("one"), policies={key("one"): edited})
     assert [await policy.counted(rule) for rule in range(4)] == [0, 1, 1, 0]
+    told = await policy.plane.policy_counts(every_rule=False)
+    assert [row.rule for row in told if row.name == "one"] == [1, 2]
     await policy.plane.close()
     policy.plane = await started(policy.world)
     ingress = {policy.server.key: policy.server.row(ingress=walk("one"))}
@@ -113,6 +115,25 @@ async def test_a_policy_that_the_kernel_refuses_closes_its_own_endpoints_and_no_
     assert (await policy.plane.resync()).failed, "it is tried again, and stays reported"
     await policy.enforce(walk("was-good"), sets=ipset("s:no-such-set", "203.0.113.1/32"))
     assert await policy.passes(to(80)), "and opens when the set is there"
+
+
+async def test_in_a_long_tier_it_closes_but_what_comes_after_it(policy: PolicyWorld) -> None:
+    """Its rules stood among others': it is told from them at the next try."""
+    policies = [f"p{number:02}" for number in range(20)]
+    rows = {key(name): row("t", on("Allow", 1000 + place)) for place, name in enumerate(policies)}
+    missing = RuleRow(action="Deny", source=EntityMatch(sets=("s:no-such-set",)))
+    rows[key("p10")] = row("t", missing)
+    endpoints = {policy.server.key: policy.server.row(ingress=walk(*policies))}
+    first = (await policy.plane.apply(policy.world.flush(endpoints=endpoints, policies=rows))).failed
+    assert {each.key for each in first} >= {key("p10"), policy.server.key}
+    assert not await policy.passes(to(1019))
+    again = (await policy.plane.resync()).failed
+    assert {each.key for each in again} == {key("p10"), policy.server.key}
+    assert await policy.passes(to(1000))
+    assert await policy.passes(to(1009))
+    assert not await policy.passes(to(1011))
+    await policy.enforce(walk(*policies), sets=ipset("s:no-such-set", "203.0.113.1/32"))
+    assert await policy.passes(to(1019))
 
 
 async def test_a_staged_policy_that_the_kernel_refuses_closes_nothing(policy: PolicyWorld) -> None:

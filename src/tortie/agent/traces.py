@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 from tortie.agent.probes import forget_path_mtu
 from tortie.errors import TortieError, UsageError
 from tortie.kernel import nft_trace, one_packet
-from tortie.kernel.nft_trace import PacketTrace, Traced
+from tortie.kernel.nft_trace import PacketTrace, Traced, TraceEvent
 from tortie.net.addresses import Address
 
 MOST_SECONDS = 30.0
 MOST_SOURCES = 64
+
+_COUNTER = re.compile(r'counter name "(.+)/[^/"]+"')
+"""As nft shows it; counters are named after the chain that their policy has or would have (`rules.policies.Part`)."""
 
 Names = Callable[[], Mapping[str, str]]
 """Chains of policies and profiles, and what each is for people."""
@@ -79,12 +83,18 @@ class Traces:
             raise UsageError("no trace runs on this node: it was never started, or its time was over")
         events = await trace.stop()
         names = self._names()
-        return [{**dataclasses.asdict(event), "policy": names.get(event.chain, "")} for event in events]
+        return [{**dataclasses.asdict(event), "policy": policy_of(event, names)} for event in events]
 
     async def close(self) -> None:
         if self._running is not None:
             with suppress(TortieError):
                 await self._running.close()
+
+
+def policy_of(event: TraceEvent, names: Mapping[str, str]) -> str:
+    """Whose rule it is: its chain tells, or, in a chain with rules of several, its counter; empty where it is nobody's."""
+    counter = _COUNTER.search(event.rule)
+    return names.get(event.chain) or (names.get(counter[1], "") if counter else "")
 
 
 async def send(

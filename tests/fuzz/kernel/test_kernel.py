@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from random import Random
 from typing import Protocol, TypeVar
@@ -22,6 +23,7 @@ from tests.fuzz.variants import twisted
 from tests.kernel.dataplane_world import World
 from tests.oracle.hosts import HostOracle
 from tests.oracle.packets import Packet
+from tortie.dataplane.linux.rules import groups
 from tortie.desired.endpoints import ENDPOINTS, EndpointRow
 from tortie.desired.host_endpoints import HOST_ENDPOINTS, HostEndpointRow
 from tortie.desired.policies import TierRow
@@ -31,7 +33,7 @@ F = TypeVar("F", bound=Field)
 pytestmark = pytest.mark.needs("veth", "nftables", "conntrack")
 FIRST, SETS, PACKETS = 900_000, 70, 64
 HOST_SETS, HOST_PACKETS = 50, 20
-MIXED_SETS = 15
+MIXED_SETS, STRETCHED_SETS = 15, 20
 UDPLITE = 136
 """Left out: conntrack of Linux 6.18 takes each for one with a bad checksum, also those of the kernel's own sockets."""
 
@@ -86,6 +88,34 @@ async def test_oracle_and_kernel_do_not_differ(
     assert counts.pairs >= 3000
     assert arrived >= 500
     assert counts.pairs - arrived >= 500
+
+
+@pytest.fixture
+def stretched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiers of two policies are walked as those of many are."""
+    monkeypatch.setattr(groups, "_SHORT", 1)
+    groups.stretches.cache_clear()
+    yield
+    groups.stretches.cache_clear()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("stretched")
+async def test_nor_do_they_where_tiers_are_walked_in_stretches(
+    start: Start, netns: Callable[[], str]
+) -> None:
+    field = await start(Field(World(netns)))
+    sent: list[tuple[Shot, str]] = []
+    held = 0
+    for seed in range(FIRST, FIRST + STRETCHED_SETS):
+        sent += [each async for each in shots(field, [seed], Counts())]
+        stretches = re.findall(r"chain \S*/stretch/\S* {(.*?)}", field.world.ruleset(), re.DOTALL)
+        held += any("counter name" in stretch for stretch in stretches)
+    wrong = [said for shot, said in sent if not shot.is_right]
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(itertools.islice(wrong, 10))
+    assert held >= STRETCHED_SETS / 3, "there are stretches that hold the rules of policies"
+    assert sum(bool(shot.arrived) for shot, _ in sent) >= 100
+    assert len(sent) >= STRETCHED_SETS * PACKETS * 0.9
 
 
 @pytest.mark.timeout(300)

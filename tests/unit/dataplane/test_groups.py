@@ -11,11 +11,15 @@ from tortie.dataplane.linux.managers.frame import FrameManager
 from tortie.dataplane.linux.managers.groups import GroupManager
 from tortie.dataplane.linux.managers.ipsets import IPSetManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
+from tortie.dataplane.linux.managers.stretches import StretchManager
 from tortie.dataplane.linux.rules import names
+from tortie.dataplane.linux.rules.elements import group_key
+from tortie.dataplane.linux.rules.policies import Part
 from tortie.desired.endpoints import ENDPOINTS, EndpointKey, EndpointRow
 from tortie.desired.policies import POLICIES, AppliedPolicies, PolicyKey, PolicyRow, RuleRow, TierRow
-from tortie.desired.table import Delta
-from tortie.host.nft import ChainKey, ElementKey, NftKey, NftValue
+from tortie.desired.table import Delta, DesiredKey
+from tortie.errors import KernelError
+from tortie.host.nft import Chain, ChainKey, CountBy, ElementKey, NftKey, NftValue, Rule, Verdict
 from tortie.net.addresses import Address
 
 World = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -31,9 +35,10 @@ class Rig:
         self.tracker: DeltaTracker[NftKey, NftValue] = DeltaTracker()
         ipsets = IPSetManager(self.tracker)
         policies = PolicyManager(self.tracker, ipsets)
-        groups = GroupManager(self.tracker, policies)
+        stretches = StretchManager(self.tracker, policies)
+        groups = GroupManager(self.tracker, policies, stretches)
         dispatch = DispatchManager(self.tracker, FrameManager(self.tracker), groups)
-        self.managers = (dispatch, groups, policies)
+        self.managers = (dispatch, groups, policies, stretches)
         self.known: World = {}
 
     def want(self, world: World, rules: dict[int, RuleRow], versions: Versions | None = None) -> None:
@@ -95,7 +100,7 @@ several_rules = st.dictionaries(
             RuleRow(action="Deny"),
         ]
     ),
-    max_size=4,
+    max_size=20,
 )
 
 
@@ -152,6 +157,86 @@ def test_policy_stands_in_the_tables_of_the_addresses_that_it_guards() -> None:
     rig.want({1: ((1,), ())}, {}, {1: (6,)})
     assert chains(rig, "ip6")
     assert not chains(rig, "ip")
+
+
+PART = Part(policy(3), "ingress")
+WALKED = {number: RuleRow(action="Allow", protocol=6) for number in range(60)}
+
+
+def test_a_policy_that_one_stretch_alone_leads_to_has_no_chain_of_its_own() -> None:
+    rig = Rig()
+    rig.want({1: (LONG, ()), 2: (LONG, ())}, WALKED)
+    assert PART.chain not in chains(rig, "ip")
+    assert counted(rig, "cali1") == [f"p{number}" for number in LONG]
+    # Another tier has another stretch around it.
+    other = tuple(number for number in LONG if number not in (2, 4))
+    rig.want({1: (LONG, ()), 2: (other, ())}, {})
+    assert PART.chain in chains(rig, "ip")
+    assert counted(rig, "cali1") == [f"p{number}" for number in LONG]
+    assert counted(rig, "cali2") == [f"p{number}" for number in other]
+    rig.want({2: (other, ())}, {})
+    assert PART.chain not in chains(rig, "ip")
+    # A short tier walks its policies one by one.
+    rig.want({2: (other, ()), 3: ((3,), ())}, {})
+    assert PART.chain in chains(rig, "ip")
+
+
+@given(st.lists(st.tuples(worlds, several_rules), min_size=1, max_size=3))
+def test_every_rule_is_met_in_its_place_wherever_it_stands(
+    history: list[tuple[World, dict[int, RuleRow]]],
+) -> None:
+    rig = Rig()
+    known: set[int] = set()
+    for world, rules in history:
+        rig.want(world, rules)
+        known |= rules.keys()
+    for number, tiers in rig.known.items():
+        expected = [f"p{policy}" for tier in tiers for policy in tier if policy in known]
+        assert counted(rig, f"cali{number}") == expected
+
+
+def test_what_the_kernel_refuses_gets_a_chain_of_its_own_until_its_policy_changes() -> None:
+    rig = Rig()
+    rig.want({1: (LONG, ())}, WALKED)
+    stands = next(
+        key
+        for key, value in rig.tracker.wanted.items()
+        if isinstance(value, Chain)
+        and any(PART.chain in name for rule in value.rules for name in counters_of(rule))
+    )
+    error = KernelError(2, "add a rule to the chain", "x")
+    blamed = [manager.blame({stands: error}) for manager in rig.managers][-1]
+    assert DesiredKey(POLICIES.name, policy(3)) in blamed
+    rig.want(rig.known, {})
+    assert PART.chain in chains(rig, "ip")
+    assert counted(rig, "cali1") == [f"p{number}" for number in LONG]
+    rig.want(rig.known, {3: RuleRow(action="Deny", protocol=6)})
+    assert PART.chain not in chains(rig, "ip")
+
+
+def counted(rig: Rig, interface: str) -> list[str]:
+    """The policies whose rules a packet to it meets that nobody decides on, in their order."""
+    groups = {group_key(name): name for name in chains(rig, "ip") if name.startswith("ingress/group/")}
+    found: list[str] = []
+
+    def walk(name: str) -> None:
+        chain = rig.tracker.wanted[ChainKey("ip", name)]
+        assert isinstance(chain, Chain)
+        for rule in chain.rules:
+            found.extend(name.split("/")[2] for name in counters_of(rule))
+            for each in rule.expressions:
+                if isinstance(each, Verdict) and each.kind == "jump":
+                    walk(each.chain)
+
+    leader = leads(rig)[interface]
+    assert isinstance(leader, bytes)
+    walk(groups[leader])
+    return found
+
+
+def counters_of(rule: Rule) -> list[str]:
+    counters = [each.name for each in rule.expressions if isinstance(each, CountBy)]
+    return [name for name in counters if "/GlobalNetworkPolicy/" in name]
 
 
 def chains(rig: Rig, family: str) -> set[str]:

@@ -21,6 +21,7 @@ from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager, to_route
+from tortie.dataplane.linux.managers.stretches import StretchManager
 from tortie.dataplane.linux.rules import names
 from tortie.dataplane.linux.rules.elements import group_key, merged, of_interval, of_member
 from tortie.dataplane.linux.rules.groups import WORKLOAD, group_name
@@ -162,7 +163,8 @@ ROW = EndpointRow(
 def dispatch() -> tuple[DispatchManager, DeltaTracker[NftKey, NftValue], FrameManager]:
     tracker: DeltaTracker[NftKey, NftValue] = DeltaTracker()
     frame = FrameManager(tracker)
-    groups = GroupManager(tracker, PolicyManager(tracker, IPSetManager(tracker)))
+    policies = PolicyManager(tracker, IPSetManager(tracker))
+    groups = GroupManager(tracker, policies, StretchManager(tracker, policies))
     return DispatchManager(tracker, frame, groups), tracker, frame
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tortie.dataplane.api import Applied, Manager
+from tortie.dataplane.api import Applied
 from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.drift import DriftWatch, Hints
 from tortie.dataplane.linux.drivers.links import LinkDriver
@@ -25,6 +25,7 @@ from tortie.dataplane.linux.managers.links import LinkKey, LinkManager
 from tortie.dataplane.linux.managers.node import NodeManager
 from tortie.dataplane.linux.managers.policies import PolicyManager
 from tortie.dataplane.linux.managers.routes import RouteManager
+from tortie.dataplane.linux.managers.stretches import StretchManager
 from tortie.dataplane.linux.policy_counts import policy_counts, snapshot
 from tortie.dataplane.linux.sockets import KernelSockets
 from tortie.dataplane.reconciler import Reconciler, Stage
@@ -100,11 +101,12 @@ class LinuxDataplane:
         self._link_manager = LinkManager(self._link_tracker)
         ipsets = IPSetManager(nft)
         policies = self._policies = PolicyManager(nft, ipsets)
-        groups = GroupManager(nft, policies)
+        stretches = StretchManager(nft, policies)
+        groups = GroupManager(nft, policies, stretches)
         self._ipsets = ipsets
         dispatch = self._dispatch = DispatchManager(nft, frame, groups)
         self._hosts = HostEndpointManager(nft, groups)
-        self._nft_managers: tuple[Manager, ...] = (frame, ipsets, dispatch, self._hosts, groups, policies)
+        self._nft_managers = (frame, ipsets, dispatch, self._hosts, groups, policies, stretches)
         self._node_manager = NodeManager(self._node_tracker)
 
     # Dataplane
@@ -200,16 +202,14 @@ class LinuxDataplane:
         return self._routes.flows_flushed if self._kernel is not None else 0
 
     async def policy_counts(self, *, every_rule: bool = True) -> tuple[PolicyCount, ...]:
-        """What each rule, and each end of a tier, has decided; without ``every_rule`` only those that have decided anything.
-        Raises `KernelError`."""
+        """What each rule and each end of a tier has decided; unless ``every_rule``, if anything. Raises `KernelError`."""
         kernel = self._kernel
         if kernel is None:
             return ()
         async with self._lock:
             there = snapshot(self._policies)
-        return await self._sweeper.run(
-            lambda: policy_counts(there, kernel.counters.counters(), every_rule=every_rule)
-        )
+        read = kernel.counters.counters
+        return await self._sweeper.run(lambda: policy_counts(there, read(), every_rule=every_rule))
 
     # The order
 

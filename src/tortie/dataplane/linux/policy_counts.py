@@ -44,6 +44,7 @@ def policy_counts(
         for part, counters in parts.items()
         if part.subject in there.rows
         for row in _of_part(part, there.rows[part.subject], counters, totals)
+        if row.packets or every_rule
     ]
     return tuple(sorted((*found, *_of_ends(totals)), key=_place))
 

@@ -10,19 +10,16 @@ from tortie.dataplane.delta_tracker import DeltaTracker
 from tortie.dataplane.linux.managers.claims import Claims
 from tortie.dataplane.linux.managers.leaders import Sharers, Tokens
 from tortie.dataplane.linux.managers.policies import PolicyManager
+from tortie.dataplane.linux.managers.stretches import StretchManager, Walk
 from tortie.dataplane.linux.rules.groups import (
     Kind,
-    Stretch,
     group_name,
     of_group,
-    of_stretch,
     of_tier,
     profile_parts,
-    stretch_name,
     stretches,
     tier_name,
 )
-from tortie.dataplane.linux.rules.policies import Part
 from tortie.desired.policies import AppliedPolicies, TierRow
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
@@ -51,35 +48,20 @@ class _Tier:
     kind: Kind
     row: TierRow
     sharers: Sharers[Group] = field(default_factory=Sharers[Group])
-    stretches: list[_Walk] = field(default_factory=list["_Walk"])
+    stretches: list[Walk] = field(default_factory=list[Walk])
 
     @property
     def name(self) -> str:
         return tier_name(self.kind, self.row, self.sharers.leader)
 
 
-@dataclass(eq=False)
-class _Walk:
-    """One stretch."""
-
-    stretch: Stretch
-    sharers: Sharers[_Tier] = field(default_factory=Sharers[_Tier])
-    may_pass: bool | None = None
-    """None: not known, or not any more."""
-
-    @property
-    def name(self) -> str:
-        return stretch_name(self.stretch, self.sharers.leader)
-
-
 @dataclass
 class _Stirred:
-    """What shall be looked at anew, in the order in which it came. ``shared``: stretches that others share than before."""
+    """What shall be looked at anew, in the order in which it came. ``walks``: stretches that others share than before."""
 
     groups: dict[Group, None] = field(default_factory=dict[Group, None])
     tiers: dict[_Tier, None] = field(default_factory=dict[_Tier, None])
-    shared: dict[_Walk, None] = field(default_factory=dict[_Walk, None])
-    walks: dict[_Walk, None] = field(default_factory=dict[_Walk, None])
+    walks: dict[Walk, None] = field(default_factory=dict[Walk, None])
 
 
 class GroupManager:
@@ -89,20 +71,24 @@ class GroupManager:
     change which they all undergo is made where they stand.
     """
 
-    def __init__(self, tracker: DeltaTracker[NftKey, NftValue], policies: PolicyManager) -> None:
+    def __init__(
+        self,
+        tracker: DeltaTracker[NftKey, NftValue],
+        policies: PolicyManager,
+        stretches: StretchManager,
+    ) -> None:
         self._policies = policies
+        self._stretches = stretches
         self._settings = SettingsRow()
         self._groups: dict[tuple[str, Kind, AppliedPolicies], Group] = {}
         self._tokens = Tokens()
         self._known: dict[tuple[str, Kind, int], Group] = {}
         """Equal rows are one object, as a rule: then a group need not be found by all that is in it."""
         self._tiers: dict[tuple[Kind, TierRow], _Tier] = {}
-        self._walks: dict[Stretch, _Walk] = {}
-        self._walks_of: dict[Part, set[_Walk]] = {}
         self._stirred: dict[Group, None] = {}
         self._dirty = _Stirred()
         """What is to be rendered."""
-        self._claims: Claims[Group | _Tier | _Walk, NftKey, NftValue] = Claims("groups", tracker)
+        self._claims: Claims[Group | _Tier, NftKey, NftValue] = Claims("groups", tracker)
 
     # What endpoints ask
 
@@ -140,21 +126,19 @@ class GroupManager:
 
     def broken(self, failed: Mapping[Any, TortieError]) -> dict[Group, TortieError]:
         """The groups of which anything on the way is not in the kernel."""
-        wrong: dict[Group | _Tier | _Walk, TortieError] = {}
+        wrong: dict[Group | _Tier, TortieError] = {}
         for key, error in failed.items():
             for owner in self._claims.owners_of(key):
                 wrong.setdefault(owner, error)
         by_part = self._policies.broken(failed)
-        for part, error in by_part.items():
-            for walk in self._walks_of.get(part, ()):
-                wrong.setdefault(walk, error)
-        if not wrong and not by_part:
+        by_walk = self._stretches.broken(failed, by_part)
+        if not wrong and not by_part and not by_walk:
             return {}
         found: dict[Group, TortieError] = {}
         for group in self._groups.values():
             on_the_way = [wrong.get(group)]
             for tier in group.tiers:
-                on_the_way += [wrong.get(tier), *(wrong.get(walk) for walk in tier.stretches)]
+                on_the_way += [wrong.get(tier), *(by_walk.get(walk) for walk in tier.stretches)]
             on_the_way += [by_part.get(part) for part in profile_parts(group.kind, group.applied)]
             first = next((each for each in on_the_way if each is not None), None)
             if first is not None:
@@ -198,7 +182,7 @@ class GroupManager:
         if not tier.sharers:
             for walk in tier.stretches:
                 walk.sharers.leave(tier)
-                self._dirty.shared[walk] = None
+                self._dirty.walks[walk] = None
             tier.stretches = []
             self._tiers.pop((tier.kind, tier.row), None)
             return
@@ -206,32 +190,12 @@ class GroupManager:
             self._dirty.groups.update(dict.fromkeys(tier.sharers))
         if not tier.stretches:
             for stretch in stretches(tier.kind, tier.row):
-                tier.stretches.append(self._walks.get(stretch) or self._begin(stretch))
+                tier.stretches.append(self._stretches.walk(stretch))
         elif not renamed:
             return
         for walk in tier.stretches:
             walk.sharers.join(tier, tier.sharers.leader)
-            self._dirty.shared[walk] = None
-
-    def _begin(self, stretch: Stretch) -> _Walk:
-        walk = self._walks[stretch] = _Walk(stretch)
-        for part in stretch.parts():
-            self._policies.use(part)
-            self._walks_of.setdefault(part, set()).add(walk)
-        return walk
-
-    def _elect_walk(self, walk: _Walk) -> None:
-        if walk.sharers:
-            if walk.stretch.is_chain and walk.sharers.elect():
-                self._dirty.walks[walk] = None
-                self._dirty.tiers.update(dict.fromkeys(walk.sharers))
-        elif self._walks.pop(walk.stretch, None) is not None:
             self._dirty.walks[walk] = None
-            for part in walk.stretch.parts():
-                self._policies.leave(part)
-                self._walks_of[part].discard(walk)
-                if not self._walks_of[part]:
-                    del self._walks_of[part]
 
     # Manager
 
@@ -241,7 +205,6 @@ class GroupManager:
             if settings != self._settings:
                 self._dirty.groups.update(dict.fromkeys(self._groups.values()))
                 self._dirty.tiers.update(dict.fromkeys(self._tiers.values()))
-                self._dirty.walks.update(dict.fromkeys(self._walks.values()))
             self._settings = settings
 
     def settle(self) -> None:
@@ -250,13 +213,8 @@ class GroupManager:
             self._share_tiers(group)
         for tier in list(dirty.tiers):
             self._share_walks(tier)
-        for walk in dirty.shared:
-            self._elect_walk(walk)
-        for part in self._policies.take_turned():
-            for walk in self._walks_of.get(part, ()):
-                walk.may_pass = None
-                dirty.walks[walk] = None
-                dirty.tiers.update(dict.fromkeys(walk.sharers))
+        for walk in self._stretches.elect(dirty.walks):
+            dirty.tiers.update(dict.fromkeys(walk.sharers))
         self._render(dirty)
         self._dirty = _Stirred()
 
@@ -269,21 +227,10 @@ class GroupManager:
                 of_group(group.kind, group.applied, leader, tiers, self._settings) if group.sharers else {},
             )
         for tier in dirty.tiers:
-            walked = [(walk.name, self._may_pass(walk)) for walk in tier.stretches]
+            walked = [(walk.name, walk.may_pass) for walk in tier.stretches]
             self._claims.set(
                 tier, of_tier(tier.kind, tier.row, tier.name, walked, self._settings) if tier.sharers else {}
             )
-        for walk in dirty.walks:
-            if walk.stretch.is_chain and walk.sharers:
-                outlines = [self._policies.outline(part) for part in walk.stretch.parts()]
-                self._claims.set(walk, of_stretch(walk.stretch, walk.name, outlines, self._settings))
-            else:
-                self._claims.set(walk, {})
-
-    def _may_pass(self, walk: _Walk) -> bool:
-        if walk.may_pass is None:
-            walk.may_pass = any(self._policies.outline(part).passes for part in walk.stretch.parts())
-        return walk.may_pass
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
         """Its own rows are none: endpoints ask `broken`."""

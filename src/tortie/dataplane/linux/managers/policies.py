@@ -15,7 +15,7 @@ from tortie.desired.policies import POLICIES, PROFILES, PolicyKey, PolicyRow, Pr
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
 from tortie.errors import TortieError
-from tortie.host.nft import ElementKey, NftKey, NftValue, SetKey
+from tortie.host.nft import ElementKey, NftKey, NftValue, Rule, SetKey
 
 
 class PolicyManager:
@@ -26,6 +26,12 @@ class PolicyManager:
         self._settings = SettingsRow()
         self._ipsets = ipsets
         self._used: Counter[Part] = Counter()
+        self._holding: Counter[Part] = Counter()
+        """How many of those who lead there could hold the rules themselves."""
+        self._apart: set[Part] = set()
+        """The kernel refused them where they stood."""
+        self._shared: dict[Part, None] = {}
+        """Others lead there than before."""
         self._parts_of: dict[PolicyKey | str, set[Part]] = {}
         self._rendered: dict[Part, Rendered] = {}
         self._sets_of: dict[Part, frozenset[str]] = {}
@@ -33,24 +39,31 @@ class PolicyManager:
         self._dirty: dict[Part, None] = {}
         self._outlines: dict[Part, Outline] = {}
         self._turned: set[Part] = set()
+        self._moved: set[Part] = set()
         self._claims: Claims[Part, NftKey, NftValue] = Claims(POLICIES.name, tracker)
 
     # What groups ask
 
-    def use(self, part: Part) -> None:
+    def use(self, part: Part, *, holds: bool = False) -> None:
+        """Somebody leads there; ``holds``: and could hold the rules himself, if nobody else does (`rules_within`)."""
         self._used[part] += 1
+        self._holding[part] += holds
+        self._shared[part] = None
         if self._used[part] == 1:
             self._parts_of.setdefault(part.subject, set()).add(part)
             self._dirty[part] = None
 
-    def leave(self, part: Part) -> None:
+    def leave(self, part: Part, *, holds: bool = False) -> None:
         self._used[part] -= 1
+        self._holding[part] -= holds
+        self._shared[part] = None
         if not self._used[part]:
-            del self._used[part]
+            del self._used[part], self._holding[part]
             self._parts_of[part.subject].discard(part)
             if not self._parts_of[part.subject]:
                 del self._parts_of[part.subject]
             self._outlines.pop(part, None)
+            self._apart.discard(part)
             self._dirty[part] = None
 
     def outline(self, part: Part) -> Outline:
@@ -64,6 +77,24 @@ class PolicyManager:
         """Parts of which the outline has changed since the last call."""
         turned, self._turned = self._turned, set()
         return turned
+
+    def rules_within(self, part: Part) -> tuple[Rule, ...] | None:
+        """Its rules, if they are to stand where it is led to from; None: they have a chain of their own."""
+        rendered = self._rendered.get(part)
+        return rendered.within if rendered is not None else None
+
+    def take_moved(self) -> set[Part]:
+        """Parts of which `rules_within` has changed since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def set_apart(self, part: Part) -> bool:
+        """Give it a chain of its own until its policy changes, or nobody leads there. Whether it had none."""
+        if self.rules_within(part) is None:
+            return False
+        self._apart.add(part)
+        self._dirty[part] = None
+        return True
 
     def broken(self, failed: Mapping[Any, TortieError]) -> dict[Part, TortieError]:
         """The parts of which anything is not in the kernel: their own objects, or a set that they refer to."""
@@ -108,6 +139,7 @@ class PolicyManager:
             self._rows.update(delta.put)
             for part, known in before.items():
                 self._dirty[part] = None
+                self._apart.discard(part)
                 if self.outline(part) != known:
                     self._turned.add(part)
         elif delta.table == SETTINGS:
@@ -122,9 +154,16 @@ class PolicyManager:
     def settle(self) -> None:
         for ipset in self._ipsets.take_renamed():
             self._dirty.update(dict.fromkeys(self._users_of_set.get(ipset, ())))
+        for part in self._shared:
+            if self._may_stand_within(part) != (self.rules_within(part) is not None):
+                self._dirty[part] = None
+        self._shared.clear()
         for part in self._dirty:
             self._render(part)
         self._dirty.clear()
+
+    def _may_stand_within(self, part: Part) -> bool:
+        return self._used[part] == self._holding[part] == 1 and part not in self._apart
 
     def _render(self, part: Part) -> None:
         row = self._rows.get(part.subject)
@@ -135,7 +174,12 @@ class PolicyManager:
             self._claims.set(part, {})
             self._rendered.pop(part, None)
             return
-        rendered = self._rendered[part] = of_part(part, row, self._settings, self._ipsets.name_of)
+        before = self.rules_within(part)
+        alone = self._may_stand_within(part)
+        rendered = of_part(part, row, self._settings, self._ipsets.name_of, alone=alone)
+        self._rendered[part] = rendered
+        if rendered.within != before:
+            self._moved.add(part)
         self._claims.set(part, rendered.objects)
 
     def _refer(self, part: Part, ipsets: frozenset[str]) -> None:

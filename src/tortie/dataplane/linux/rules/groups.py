@@ -5,8 +5,9 @@ that is passed on returns to the group. Chains are named after who walks them (`
 policy for everybody changes them in place.
 
 A long tier is walked in stretches of some eight policies, each a chain of its own, shared by every tier in which the same
-policies follow each other. Where one ends is decided by its last policy alone: one policy more or less changes one, and the
-others of the tier stay. A stretch begins with what leads past all of it (`rules.reach`).
+policies follow each other. Where one ends is decided by its last policy, and by whether the next is one of the cluster too: one
+policy more or less changes one or two, and the others of the tier stay. A stretch begins with what leads past all of it
+(`rules.reach`), and holds the rules of those of its policies to which nobody else leads.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ _KEPT, _TIERS_KEPT = 20_000, 2_000
 
 
 class Stretch(NamedTuple):
-    """Policies that follow each other in a tier. ``until``: the last one, where that is why it ends there, else the tier."""
+    """Policies that follow each other in a tier. ``until``: the last one, where that is why it ends there; else the tier, and the
+    place as counted from its end."""
 
     prefix: str
     direction: Direction
@@ -182,12 +184,18 @@ def of_tier(
 
 
 def of_stretch(
-    stretch: Stretch, name: str, outlines: Sequence[Outline], settings: SettingsRow
+    stretch: Stretch,
+    name: str,
+    held: Sequence[tuple[Outline, tuple[Rule, ...] | None]],
+    settings: SettingsRow,
 ) -> dict[NftKey, NftValue]:
-    """The chain that walks these; ``outlines``: of each of its policies."""
+    """The chain that walks these; ``held``: of each of its policies the outline, and rules that have no chain of their own."""
     bit = marks.passed(settings)
-    rules = list(past(of_several([outline.reach for outline in outlines])))
-    for part, outline in zip(stretch.parts(), outlines, strict=True):
+    rules = list(past(of_several([outline.reach for outline, _ in held])))
+    for part, (outline, within) in zip(stretch.parts(), held, strict=True):
+        if within is not None:
+            rules += within
+            continue
         rules.append(_jump(part.chain))
         if outline.passes:
             rules.append(m.rule(marks.has(bit), RETURN, comment="Pass: the next tier"))
@@ -198,28 +206,27 @@ def of_stretch(
 def stretches(kind: Kind, tier: TierRow) -> tuple[Stretch, ...]:
     """The policies of a tier in pieces: equal ones where other tiers have the same. Those of a short tier one by one."""
     policies = tier.policies
-    short = len(policies) <= _SHORT
-    ends = [
-        place
-        for place, policy in enumerate(policies, 1)
-        if short or place == len(policies) or _ends_one(policy)
-    ]
+    if len(policies) <= _SHORT:
+        untils = dict.fromkeys(range(1, len(policies) + 1), tier.name)
+    else:
+        turns = [place for place, pair in enumerate(pairwise(policies), 1) if _turns(*pair)]
+        untils = {place: f"{tier.name}.{left}" for left, place in enumerate(reversed(turns), 1)}
+        untils[len(policies)] = tier.name
+        untils |= {place: "/".join(each) for place, each in enumerate(policies, 1) if _ends_one(each)}
     return tuple(
-        Stretch(
-            kind.prefix,
-            kind.direction,
-            kind.place,
-            policies[begin:end],
-            "/".join(policies[end - 1]) if _ends_one(policies[end - 1]) else tier.name,
-            kind.family,
-        )
-        for begin, end in pairwise((0, *ends))
+        Stretch(kind.prefix, kind.direction, kind.place, policies[begin:end], untils[end], kind.family)
+        for begin, end in pairwise((0, *sorted(untils)))
     )
 
 
 @lru_cache(_KEPT)
 def _ends_one(policy: PolicyKey) -> bool:
     return not zlib.crc32("/".join(policy).encode()) % _STRETCH
+
+
+def _turns(policy: PolicyKey, following: PolicyKey) -> bool:
+    """From those of a namespace to those of the cluster, or back: these are for many, and stand in nobody's midst."""
+    return bool(policy.namespace) != bool(following.namespace)
 
 
 @lru_cache(_KEPT)

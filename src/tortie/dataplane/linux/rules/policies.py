@@ -43,6 +43,8 @@ Place = Literal["filter", "untracked", "pre-dnat"]
 """Where in a packet's way a chain is walked; the same policy allows in another way there."""
 _PORT_UNREACHABLE: dict[Family, int] = {"ip": 3, "ip6": 4}
 _LOG_BYTES = 126
+_FEW = 8
+"""Of more rules a policy has a chain of its own in any case: whoever holds them is written anew with each change of one."""
 
 
 class Part(NamedTuple):
@@ -73,10 +75,12 @@ class Outline(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """What the kernel holds for a part. ``counters``: of each rule of the row, in their order."""
+    """What the kernel holds for a part. ``counters``: of each rule of the row, in their order. ``within``: rules without a chain
+    of their own, which are to stand in that of who leads there."""
 
     objects: dict[NftKey, NftValue]
     counters: tuple[str, ...] = ()
+    within: tuple[Rule, ...] | None = None
 
 
 @dataclass
@@ -88,9 +92,18 @@ class _Building:
 
 
 def of_part(
-    part: Part, row: PolicyRow | ProfileRow | None, settings: SettingsRow, set_name: SetName
+    part: Part,
+    row: PolicyRow | ProfileRow | None,
+    settings: SettingsRow,
+    set_name: SetName,
+    *,
+    alone: bool = False,
 ) -> Rendered:
-    """A policy that has no row drops everything, for it is not known what it would allow; such a profile says nothing."""
+    """A policy that has no row drops everything, for it is not known what it would allow; such a profile says nothing.
+
+    ``alone``: there is but one who leads there, who can hold the rules if they are few. A chain costs time with every change of
+    any (`docs/adr/0008`). Those of a staged policy return, and so must not stand before others' rules.
+    """
     staged = isinstance(row, PolicyRow) and row.staged
     rules = row.rules(part.direction) if row is not None else ()
     counters = counter_names(part, rules)
@@ -100,6 +113,8 @@ def of_part(
         _add(building, rule, counter, of_rule(part.family, rule, set_name), staged=staged, prefix=prefix)
     if row is None and isinstance(part.subject, PolicyKey):
         building.rules.append(m.rule(m.counted(DROP), comment="a policy that is not known"))
+    if alone and not staged and row is not None and len(building.rules) <= _FEW:
+        return Rendered(building.objects, counters, tuple(building.rules))
     building.objects[ChainKey(part.family, part.chain)] = Chain.of(*building.rules, closes=not staged)
     return Rendered(building.objects, counters)
 
