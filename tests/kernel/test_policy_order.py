@@ -154,6 +154,10 @@ async def test_a_staged_policy_counts_and_decides_nothing(policy: PolicyWorld) -
     for port, passes in ((80, True), (81, True), (82, False)):
         assert await policy.passes(to(port)) == passes, port
     assert [await policy.counted(rule, "s") for rule in range(4)] == [1, 1, 1, 0]
+    ends = [count for count in await policy.plane.policy_counts() if count.name == "s" and count.rule is None]
+    assert [(end.action, end.decided_by, end.staged, end.packets) for end in ends] == [
+        ("NoMatch", "tier-end", True, 1)
+    ]
     only = AppliedPolicies(tiers=(tier("t", staged, default="Pass"),), profiles=UNPOLICED.profiles)
     await policy.enforce(only)
     assert await policy.passes(to(80)), "a tier whose policies are all staged denies nothing"

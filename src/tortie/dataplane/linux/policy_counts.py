@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from tortie.dataplane.linux.managers.policies import PolicyManager
@@ -10,7 +11,7 @@ from tortie.dataplane.linux.rules.groups import no_profile, tier_end
 from tortie.dataplane.linux.rules.policies import Part, Rendered
 from tortie.desired.policies import DIRECTIONS, PolicyKey, PolicyRow, ProfileRow
 from tortie.host.nft import Count, CounterKey
-from tortie.host.policy_counts import PolicyCount
+from tortie.host.policy_counts import NO_MATCH, PolicyCount
 
 
 class Snapshot(NamedTuple):
@@ -58,18 +59,19 @@ def _of_part(
 ) -> Iterator[PolicyCount]:
     decided_by: Literal["rule", "profile"] = "rule" if isinstance(row, PolicyRow) else "profile"
     kind, namespace, name = ("Profile", "", part.subject) if isinstance(part.subject, str) else part.subject
-    for rule, counter in zip(row.rules(part.direction), counters, strict=True):
+    staged = isinstance(row, PolicyRow) and row.staged
+    for rule, counter in zip_longest(row.rules(part.direction), counters):
         packets, size = totals.get(counter, Count(0, 0))
         yield PolicyCount(
             direction=part.direction,
-            decided_by=decided_by,
-            action=rule.action,
+            decided_by=decided_by if rule is not None else "tier-end",
+            action=rule.action if rule is not None else NO_MATCH,
             tier=row.tier if isinstance(row, PolicyRow) else "",
             kind=kind,
             namespace=namespace,
             name=name,
-            rule=rule.index,
-            staged=isinstance(row, PolicyRow) and row.staged,
+            rule=rule.index if rule is not None else None,
+            staged=staged,
             packets=packets,
             bytes=size,
         )

@@ -75,8 +75,8 @@ class Outline(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """What the kernel holds for a part. ``counters``: of each rule of the row, in their order. ``within``: rules without a chain
-    of their own, which are to stand in that of who leads there."""
+    """What the kernel holds for a part. ``counters``: of each rule of the row, in their order, and of what a staged policy's
+    rules do not match. ``within``: rules without a chain of their own, which are to stand in that of who leads there."""
 
     objects: dict[NftKey, NftValue]
     counters: tuple[str, ...] = ()
@@ -113,6 +113,11 @@ def of_part(
         _add(building, rule, counter, of_rule(part.family, rule, set_name), staged=staged, prefix=prefix)
     if row is None and isinstance(part.subject, PolicyKey):
         building.rules.append(m.rule(m.counted(DROP), comment="a policy that is not known"))
+    if staged:
+        end = f"{part.chain}/end"
+        building.objects[CounterKey(part.family, end)] = NamedCounter()
+        building.rules.append(m.rule(CountBy(end), comment="no rule matched"))
+        counters = (*counters, end)
     if alone and not staged and row is not None and len(building.rules) <= _FEW:
         return Rendered(building.objects, counters, tuple(building.rules))
     building.objects[ChainKey(part.family, part.chain)] = Chain.of(*building.rules, closes=not staged)
