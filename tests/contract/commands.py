@@ -18,6 +18,13 @@ from tortie.datastore.store import Store
 T = TypeVar("T")
 
 
+def made_in(directory: Path) -> str:
+    """The URL of an SQLite datastore with nothing in it."""
+    path = directory / "t.db"
+    path.touch()
+    return f"sqlite://{path}"
+
+
 class Ended:
     """What a command printed and returned."""
 

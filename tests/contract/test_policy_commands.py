@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.commands import Commands
+from tests.contract.commands import Commands, made_in
 from tests.contract.datastore_servers import EtcdServer, etcdctl
 from tortie.datastore.kv_store import KeyValueStore
 from tortie.datastore.store import Store
@@ -51,7 +51,7 @@ def etcd() -> Iterator[EtcdServer]:
 @pytest.fixture(params=["sqlite", "etcd"])
 def tortie(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
     if request.param == "sqlite":
-        return Commands(f"sqlite://{tmp_path}/t.db", tmp_path, capsys)
+        return Commands(made_in(tmp_path), tmp_path, capsys)
     server: EtcdServer = request.getfixturevalue("etcd")
     etcdctl(server, "del", "", "--prefix")
     return Commands(f"etcd://{server.endpoint}", tmp_path, capsys)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.contract.commands import Commands
+from tests.contract.commands import Commands, made_in
 from tests.contract.datastore_servers import EtcdServer, etcdctl
 from tortie.datastore.store import Store
 from tortie.resources import codec, registry
@@ -62,7 +62,7 @@ def etcd() -> Iterator[EtcdServer]:
 @pytest.fixture(params=["sqlite", "etcd"])
 def tortie(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
     if request.param == "sqlite":
-        url = f"sqlite://{tmp_path}/made/on/first/use/t.db"
+        url = made_in(tmp_path)
     else:
         server: EtcdServer = request.getfixturevalue("etcd")
         etcdctl(server, "del", "", "--prefix")
@@ -72,6 +72,18 @@ def tortie(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Captur
 
 def pool(name: str = "a", cidr: str = "10.0.0.0/16") -> str:
     return POOL.format(name=name, cidr=cidr)
+
+
+@pytest.mark.parametrize("question", ["get pools", "policy matrix --port 80", "ipam show", "delete pool a"])
+def test_who_asks_makes_no_datastore(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], question: str
+) -> None:
+    path = tmp_path / "mistyped" / "t.db"
+    tortie = Commands(f"sqlite://{path}", tmp_path, capsys)
+    assert f"there is no datastore at {path}" in tortie(*question.split(), code=2).err
+    assert not path.parent.exists()
+    tortie.apply(pool())
+    assert tortie("get", "pools").rows
 
 
 def test_apply_creates_and_then_replaces(tortie: Commands) -> None:

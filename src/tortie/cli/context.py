@@ -23,11 +23,11 @@ class Settings:
     config: str | None = None
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
-        """The datastore that was chosen, open; an SQLite file is made on first use."""
+    async def store(self, *, make: bool = False) -> AsyncIterator[Store]:
+        """The datastore that was chosen, open; ``make``: an SQLite file that is not there is made."""
         from tortie.datastore.open import open_store
 
-        store = open_store(self.datastore, config=self.config)
+        store = open_store(self.datastore, config=self.config, make=make)
         try:
             yield store
         finally:

@@ -351,7 +351,7 @@ def configure(**given: Any) -> None:
     chosen = settings()
 
     async def work() -> None:
-        async with chosen.store() as store:
+        async with chosen.store(make=True) as store:
             for _ in range(10):
                 stored = await find(store, CONFIGURATION_KEY)
                 before = stored or Resource(key=CONFIGURATION_KEY, spec=IPAMConfigurationSpec())

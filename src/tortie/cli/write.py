@@ -38,7 +38,7 @@ def _write(
     chosen = settings()
 
     async def work() -> None:
-        async with chosen.store() as store:
+        async with chosen.store(make=True) as store:
             written = await changes.write(store, resources, verb, skip_exists=skip_exists)
         if output:
             printing.show(written, output=output, single=len(resources) == 1, namespaces=True)

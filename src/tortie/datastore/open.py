@@ -33,14 +33,15 @@ _SETTINGS = ("datastore", "etcd", "agent")
 _ETCD_PARAMETERS = ("ca_file", "cert_file", "key_file", "user", "password_file")
 
 
-def open_store(url: str | None = None, *, config: str | None = None) -> Store:
-    """The datastore as typed resources. Nothing is reached before the first call. Raises `UsageError`."""
+def open_store(url: str | None = None, *, config: str | None = None, make: bool = True) -> Store:
+    """The datastore as typed resources. Nothing is reached before the first call. ``make``: an SQLite file that is not there is
+    made then; who only asks does not want one. Raises `UsageError`."""
     from tortie.datastore.kv_store import KeyValueStore
 
-    return KeyValueStore(open_keyvalue(url, config=config))
+    return KeyValueStore(open_keyvalue(url, config=config, make=make))
 
 
-def open_keyvalue(url: str | None = None, *, config: str | None = None) -> KeyValue:
+def open_keyvalue(url: str | None = None, *, config: str | None = None, make: bool = True) -> KeyValue:
     """The datastore as bytes. See `open_store`."""
     settings = _read_config(config)
     chosen = _choose(url, settings)
@@ -50,7 +51,7 @@ def open_keyvalue(url: str | None = None, *, config: str | None = None) -> KeyVa
     address, _, query = rest.partition("?")
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     if scheme == "sqlite":
-        return _sqlite(address, parameters)
+        return _sqlite(address, parameters, make=make)
     if scheme == "etcd":
         return _etcd(address, parameters, settings)
     if scheme == "etcd+unix":
@@ -108,7 +109,7 @@ def _known(parameters: Mapping[str, str], names: tuple[str, ...], what: str) -> 
             raise UsageError(f"{what}: unknown parameter {name!r}; {known}")
 
 
-def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
+def _sqlite(address: str, parameters: Mapping[str, str], *, make: bool) -> KeyValue:
     from tortie.datastore.sqlite.key_value import SqliteKeyValue
     from tortie.datastore.sqlite.schema import SqliteOptions
 
@@ -124,9 +125,23 @@ def _sqlite(address: str, parameters: Mapping[str, str]) -> KeyValue:
     history = parameters.get("history", "5000")
     if not history.isdecimal() or int(history) < LEAST_HISTORY:
         raise UsageError(f"sqlite: history={history} is not a number of revisions from {LEAST_HISTORY} up")
+    if not make and _is_absent(path):
+        raise UsageError(
+            f"there is no datastore at {path}: an agent makes it, or the first resource that is applied; "
+            "--datastore names another"
+        )
     return SqliteKeyValue(
         SqliteOptions(path, synchronous="full" if synchronous == "full" else "normal", history=int(history))
     )
+
+
+def _is_absent(path: Path) -> bool:
+    """Of what cannot be looked at, opening it says why."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _etcd(

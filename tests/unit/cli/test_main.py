@@ -177,6 +177,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 def test_an_argument_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "t.db").touch()
     done = subprocess.run(
         [str(TORTIE), "--datastore", f"sqlite://{tmp_path}/t.db", "get", "ippool", b"a\xff"],
         capture_output=True,
