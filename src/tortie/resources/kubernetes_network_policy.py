@@ -165,7 +165,7 @@ def _port(found: Findings, at: str, port: PolicyPort) -> None:
         return
     found.port(f"{at}.endPort", port.end_port)
     if not isinstance(port.port, int):
-        found.add(f"{at}.endPort", port.end_port, "needs a port that is a number")
+        found.add(f"{at}.endPort", None, "needs a port that is a number")
     elif port.end_port < port.port:
         found.add(f"{at}.endPort", port.end_port, f"comes before the port, {port.port}")
 

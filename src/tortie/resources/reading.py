@@ -172,7 +172,7 @@ def _beside(
     """What else is wrong where some fields have the wrong type.
 
     Of the list elements that those stand in only what is wrong with a value by itself is said: what is missing there, or does
-    not fit, may follow from the field of the wrong type.
+    not fit, and is told without a value, may follow from the field of the wrong type.
     """
     spec: Any = value.get("spec", {})
     if info.rooted or not is_object(spec):
@@ -197,11 +197,8 @@ def _beside(
     if info.namespaced and not resource.key.within:
         resource = replace(resource, key=resource.key._replace(within=namespace))
     for each in info.validate(replace(info.normalise(resource), origin=document.origin)):
-        by_itself = each.value is not None and not each.rule.startswith(
-            ("needs", "stands", "is not possible")
-        )
         if not any(
-            _within(each.field, field) or (_within(each.field, element) and not by_itself)
+            _within(each.field, field) or (_within(each.field, element) and each.value is None)
             for field, element in removed
         ):
             yield each

@@ -146,7 +146,7 @@ def _check_rule(found: Findings, at: str, rule: Rule, actions: Sequence[str]) ->
         found.between(f"{at}.{field}.type", icmp.type, 0, 254)
         found.between(f"{at}.{field}.code", icmp.code, 0, 255)
         if icmp.code is not None and icmp.type is None:
-            found.add(f"{at}.{field}.code", icmp.code, "needs a type")
+            found.add(f"{at}.{field}.code", None, "needs a type")
     for field, number, value in (
         ("protocol", protocol, rule.protocol),
         ("notProtocol", not_protocol, rule.not_protocol),

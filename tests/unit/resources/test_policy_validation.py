@@ -246,8 +246,8 @@ KUBERNETES: list[tuple[dict[str, Any], list[str]]] = [
                 "digits and '-'"
             ),
             "ingress[0].ports[3].endPort: 9 comes before the port, 10",
-            "ingress[0].ports[4].endPort: 9 needs a port that is a number",
-            "ingress[0].ports[5].endPort: 9 needs a port that is a number",
+            "ingress[0].ports[4].endPort: needs a port that is a number",
+            "ingress[0].ports[5].endPort: needs a port that is a number",
         ],
     ),
 ]

@@ -32,7 +32,7 @@ RULES: list[tuple[dict[str, Any], list[str]]] = [
         [
             "icmp.type: 255 is not between 0 and 254",
             "notICMP.code: 256 is not between 0 and 255",
-            "notICMP.code: 256 needs a type",
+            "notICMP.code: needs a type",
         ],
     ),
     ({"action": "Allow", "protocol": 58, "icmp": {"type": 254, "code": 255}}, []),
