@@ -214,6 +214,25 @@ async def test_rules_that_log_go_on(policy: PolicyWorld) -> None:
     assert [await policy.counted(rule) for rule in range(4)] == [2, 3, 1, 1], "once a packet"
 
 
+async def test_in_a_long_tier_a_staged_policy_counts_what_no_other_could_decide_on(
+    policy: PolicyWorld,
+) -> None:
+    names = [f"p{number:02}" for number in range(20)]
+    rows = {key(name): row("t", on("Allow", 1000 + place)) for place, name in enumerate(names)}
+    rows[key("p10")] = row("t", on("Allow", 80), on("Deny", 81, 1), staged=True)
+    ingress = AppliedPolicies(tiers=(tier("t", *names),))
+    await policy.enforce(ingress, policies=rows)
+    assert not await policy.passes(to(80))
+    assert not await policy.passes(to(5000))
+    assert not await policy.passes(Packet(TCP, (1, 80)))
+    told = [count for count in await policy.plane.policy_counts() if count.name == "p10"]
+    assert [(count.rule, count.action, count.packets) for count in told if count.direction == "ingress"] == [
+        (0, "Allow", 1),
+        (1, "Deny", 0),
+        (None, "NoMatch", 2),
+    ]
+
+
 async def test_a_long_tier_is_walked_in_stretches_and_in_order(policy: PolicyWorld) -> None:
     """Forty policies of one tier: where each stands counts, a Pass in their midst too, also when one comes before them."""
     names = [f"p{number:02}" for number in range(40)]

@@ -50,8 +50,8 @@ def policy_counts(
     return tuple(sorted((*found, *_of_ends(totals)), key=_place))
 
 
-def _place(row: PolicyCount) -> tuple[str, str, str, str, str, int]:
-    return row.direction, row.tier, row.kind, row.namespace, row.name, row.rule or 0
+def _place(row: PolicyCount) -> tuple[str, str, str, str, str, bool, int]:
+    return row.direction, row.tier, row.kind, row.namespace, row.name, row.rule is None, row.rule or 0
 
 
 def _of_part(

@@ -137,12 +137,11 @@ def counter_names(part: Part, rules: Sequence[RuleRow]) -> tuple[str, ...]:
 
 
 def outline(part: Part, row: PolicyRow | ProfileRow | None) -> Outline:
-    """Of a policy that is not known, which drops everything, too."""
-    if not isinstance(row, PolicyRow):
+    """Of a policy that is not known, which drops everything, too. A staged one counts whatever comes."""
+    if not isinstance(row, PolicyRow) or row.staged:
         return Outline(passes=False, reach=None)
     rules = row.rules(part.direction)
-    passes = not row.staged and any(rule.action == "Pass" for rule in rules)
-    return Outline(passes, of_rules(rules))
+    return Outline(any(rule.action == "Pass" for rule in rules), of_rules(rules))
 
 
 def _add(
