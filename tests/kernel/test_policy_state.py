@@ -117,6 +117,23 @@ async def test_a_policy_that_the_kernel_refuses_closes_its_own_endpoints_and_no_
     assert await policy.passes(to(80)), "and opens when the set is there"
 
 
+async def test_it_closes_also_when_several_of_its_rules_are_refused(policy: PolicyWorld) -> None:
+    good = {key("was-good"): row("t", on("Allow", 80)), key("new"): row("t", on("Allow", 82))}
+    await policy.enforce(walk("was-good"), policies=good)
+    assert await policy.passes(to(80))
+    missing = RuleRow(action="Deny", source=EntityMatch(sets=("s:no-such-set",)))
+    refused = row("t", missing, missing, on("Allow", 80))
+    beside = {policy.client.key: policy.client.row(ingress=walk("new", "refused-from-the-start"))}
+    rows = {key("was-good"): refused, key("refused-from-the-start"): refused}
+    failed = (await policy.plane.apply(policy.world.flush(endpoints=beside, policies=rows))).failed
+    assert {each.key for each in failed} == {*rows, policy.server.key, policy.client.key}
+    assert not await policy.passes(to(80)), "what stood there before is closed"
+    assert await policy.passes(to(82), policy.server, policy.client), (
+        "what comes before one that is new stands"
+    )
+    assert not await policy.passes(to(80), policy.server, policy.client)
+
+
 async def test_in_a_long_tier_it_closes_but_what_comes_after_it(policy: PolicyWorld) -> None:
     """Its rules stood among others': it is told from them at the next try."""
     policies = [f"p{number:02}" for number in range(20)]

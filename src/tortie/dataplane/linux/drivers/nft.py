@@ -180,6 +180,7 @@ class NftDriver:
     ) -> bool:
         """Take out what the kernel named. False when that changes nothing."""
         changed = False
+        replaced: set[NftKey] = set()
         for place, error in refused.errors.items():
             key = batch.owners[place]
             if isinstance(key, SetKey) and batch.is_elements(place):
@@ -190,9 +191,13 @@ class NftDriver:
                 changed = True
             elif isinstance(key, ElementKey) and self._stands_otherwise(key, error):
                 changed = True
+            elif key in replaced:
+                continue  # several of its rules are refused
             elif key in todo.put or key in todo.gone:
                 failed[key] = error
-                if not todo.replace(key):
+                if todo.replace(key):
+                    replaced.add(key)
+                else:
                     todo.drop(key)
                 changed = True
                 if isinstance(key, SetKey) and error.errno == errno.EEXIST:
