@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,14 +206,22 @@ def test_what_the_kernel_refuses_gets_a_chain_of_its_own_until_its_policy_change
         if isinstance(value, Chain)
         and any(PART.chain in name for rule in value.rules for name in counters_of(rule))
     )
-    error = KernelError(2, "add a rule to the chain", "x")
-    blamed = [manager.blame({stands: error}) for manager in rig.managers][-1]
-    assert DesiredKey(POLICIES.name, policy(3)) in blamed
+    memory, missing = (
+        KernelError(number, "add a rule to the chain", "x") for number in (errno.ENOBUFS, errno.ENOENT)
+    )
+    assert DesiredKey(POLICIES.name, policy(3)) in blamed(rig, stands, memory)
+    rig.want(rig.known, {})
+    assert PART.chain not in chains(rig, "ip"), "another time there may be room"
+    assert DesiredKey(POLICIES.name, policy(3)) in blamed(rig, stands, missing)
     rig.want(rig.known, {})
     assert PART.chain in chains(rig, "ip")
     assert counted(rig, "cali1") == [f"p{number}" for number in LONG]
     rig.want(rig.known, {3: RuleRow(action="Deny", protocol=6)})
     assert PART.chain not in chains(rig, "ip")
+
+
+def blamed(rig: Rig, key: NftKey, error: KernelError) -> set[DesiredKey]:
+    return {row for manager in rig.managers for row in manager.blame({key: error})}
 
 
 def counted(rig: Rig, interface: str) -> list[str]:

@@ -88,13 +88,10 @@ class PolicyManager:
         moved, self._moved = self._moved, set()
         return moved
 
-    def set_apart(self, part: Part) -> bool:
-        """Give it a chain of its own until its policy changes, or nobody leads there. Whether it had none."""
-        if self.rules_within(part) is None:
-            return False
+    def set_apart(self, part: Part) -> None:
+        """Give it a chain of its own until its policy changes, or nobody leads there."""
         self._apart.add(part)
         self._dirty[part] = None
-        return True
 
     def broken(self, failed: Mapping[Any, TortieError]) -> dict[Part, TortieError]:
         """The parts of which anything is not in the kernel: their own objects, or a set that they refer to."""

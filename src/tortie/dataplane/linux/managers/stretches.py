@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,10 @@ from tortie.dataplane.linux.rules.policies import Part
 from tortie.desired.policies import POLICIES
 from tortie.desired.settings import NODE, SETTINGS, SettingsRow
 from tortie.desired.table import Delta, DesiredKey
-from tortie.errors import TortieError
+from tortie.errors import KernelError, TortieError
 from tortie.host.nft import NftKey, NftValue
+
+_OUT_OF_MEMORY = (errno.ENOMEM, errno.ENOBUFS)
 
 
 @dataclass(eq=False)
@@ -123,12 +126,15 @@ class StretchManager:
         return of_stretch(stretch, walk.name, held, self._settings)
 
     def blame(self, failed: Mapping[Any, TortieError]) -> Mapping[DesiredKey, TortieError]:
-        """The policies of which rules stand where the kernel refused something. They get chains of their own, for one cannot tell
-        which of them it was, and none shall hinder the others."""
+        """The policies of which rules stand where the kernel refused something. They get chains of their own until they change,
+        for one cannot tell which of them it was, and none shall hinder the others. That memory ran out is nobody's fault."""
         found: dict[DesiredKey, TortieError] = {}
         for key, error in failed.items():
             for walk in self._claims.owners_of(key):
                 for part in walk.stretch.parts():
-                    if self._policies.set_apart(part):
-                        found[DesiredKey(POLICIES.name, part.subject)] = error
+                    if self._policies.rules_within(part) is None:
+                        continue
+                    found[DesiredKey(POLICIES.name, part.subject)] = error
+                    if not (isinstance(error, KernelError) and error.errno in _OUT_OF_MEMORY):
+                        self._policies.set_apart(part)
         return found
