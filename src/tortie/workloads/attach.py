@@ -103,7 +103,6 @@ class _Attachment:
         self._chosen: PodLink | None = None
         """With the addresses that it will have, if nobody is quicker."""
         self._choice = asyncio.Event()
-        self._is_made = False
         self._made = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._link = dataclasses.replace(
@@ -168,7 +167,6 @@ class _Attachment:
     def _created(self) -> PodLink | None:
         """In the thread that made it."""
         checkpoint("add.created")
-        self._is_made = True
         self._loop.call_soon_threadsafe(self._made.set)
         return self._chosen
 
@@ -244,8 +242,7 @@ class _Attachment:
         return build_endpoint(self.sandbox, addresses=addresses, mac=mac, wishes=wishes, pod=pod)
 
     async def _publish(self, prepared: _Prepared) -> Revision:
-        if not self._is_made:
-            await self._made.wait()  # the dataplane shall find the interface
+        await self._made.wait()  # the dataplane shall find the interface
         register = self.means.register
         if prepared.assigned.stored is not None:
             revision = register.carried(prepared.assigned.stored)
