@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tortie import errors
 
 OK = 0
@@ -39,3 +42,14 @@ EXIT_CODES: dict[type[errors.TortieError], int] = {
 def exit_code(error: errors.TortieError) -> int:
     """The code of the error's own type, or of the nearest type above it."""
     return next((EXIT_CODES[each] for each in type(error).__mro__ if each in EXIT_CODES), FAILED)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """For questions of policy: whatever keeps one from being answered ends with `USAGE`."""
+    try:
+        yield
+    except errors.UsageError:
+        raise
+    except errors.TortieError as error:
+        raise errors.UsageError(str(error)) from None

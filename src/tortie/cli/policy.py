@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,11 +11,8 @@ from tortie.cli import exit_codes
 from tortie.cli.context import Settings, run, settings
 from tortie.cli.policy_counters import counters
 from tortie.cli.policy_trace import trace
-from tortie.errors import TortieError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tortie.diagnostics.cluster import Cluster
     from tortie.resources.resource import Resource, Update
 
@@ -60,17 +56,6 @@ def shared_options(command: F) -> F:
     return command
 
 
-@contextmanager
-def answering() -> Iterator[None]:
-    """Whatever keeps the question from being answered ends with exit code 2."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except TortieError as error:
-        raise UsageError(str(error)) from None
-
-
 @command.command()
 @click.option(
     "--from", "source", required=True, metavar="POD|NODE|IP", help="NAMESPACE/POD, a node or an address."
@@ -108,7 +93,7 @@ def explain(
     from tortie.diagnostics.telling import tell
     from tortie.verdict.packet import SOURCE_PORT
 
-    with answering():
+    with exit_codes.answering():
         question = Question(
             source=source,
             destination=destination,
@@ -185,7 +170,7 @@ def matrix(
     from tortie.diagnostics import matrix as found
     from tortie.diagnostics.ports import parse_port
 
-    with answering():
+    with exit_codes.answering():
         wanted = [parse_port(port) for port in ports]
         cluster = the_cluster(files, recursive, namespace)
         matrices = [found.matrix(cluster, port, ip_version=version(ip_version)) for port in wanted]
@@ -228,7 +213,7 @@ def preview(
 
     if not files:
         raise click.UsageError("name what would be applied: tortie policy preview -f NEW.yaml")
-    with answering():
+    with exit_codes.answering():
         wanted = [parse_port(port) for port in ports]
         new = read(files, recursive, namespace)
         stored = updates_of(base, recursive, namespace, settings())

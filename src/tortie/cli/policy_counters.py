@@ -29,13 +29,11 @@ def counters(denied: bool, everything: bool, run_dir: Path | None, output: str |
     """
     from tortie.admin.client import AdminClient
     from tortie.admin.fleet import own_socket, socket_in
-    from tortie.errors import TortieError, UsageError
+    from tortie.cli.exit_codes import answering
 
     client = AdminClient(own_socket() if run_dir is None else socket_in(run_dir))
-    try:
+    with answering():
         rows: list[dict[str, Any]] = client.call_sync("counters")
-    except TortieError as error:  # as from its sisters: there is no answer
-        raise UsageError(str(error)) from None
     chosen = [
         row
         for row in rows

@@ -44,7 +44,7 @@ def trace(
     from tortie.cli.output import show
     from tortie.diagnostics import trace as traces
     from tortie.diagnostics.ports import parse_port
-    from tortie.errors import TortieError, UsageError
+    from tortie.errors import UsageError
 
     async def run() -> traces.Trace:
         asked = parse_port(port)
@@ -57,10 +57,8 @@ def trace(
             await fleet_of(lab_name), source, destination, asked, ip_version=version, size=size
         )
 
-    try:
+    with exit_codes.answering():
         found = asyncio.run(run())
-    except TortieError as error:
-        raise UsageError(str(error)) from None
     if output:
         show(found.document(), output)
     else:
