@@ -17,7 +17,7 @@ from tortie.host.policy_counts import NO_MATCH, PolicyCount
 class Snapshot(NamedTuple):
     """What there is to count now, for another thread: the values in it never change."""
 
-    counters: Mapping[Part, Rendered]
+    rendered: Mapping[Part, Rendered]
     rows: Mapping[PolicyKey | str, PolicyRow | ProfileRow]
 
 
@@ -37,7 +37,7 @@ def policy_counts(
             before = totals.get(key.name)
             totals[key.name] = count if before is None else Count(*map(sum, zip(before, count, strict=True)))
     parts: dict[Part, tuple[str, ...]] = {}
-    for part, rendered in there.counters.items():
+    for part, rendered in there.rendered.items():
         if every_rule or not totals.keys().isdisjoint(rendered.counters):
             parts[part if part.family == "ip" else part._replace(family="ip")] = rendered.counters
     found = [

@@ -122,9 +122,6 @@ class PolicyManager:
         """Of policies by their keys, of profiles by their names."""
         return self._rows
 
-    def row(self, subject: PolicyKey | str) -> PolicyRow | ProfileRow | None:
-        return self._rows.get(subject)
-
     # Manager
 
     def on_delta(self, delta: Delta[Any, Any]) -> None:
