@@ -101,6 +101,14 @@ class Bench:
             with pytest.raises(asyncio.CancelledError):
                 await task
 
+    @asynccontextmanager
+    async def in_sync(self, *updates: Update) -> AsyncIterator[None]:
+        """Running, and the dataplane has all of these."""
+        async with self.running():
+            await self.pipeline.receive(updates, in_sync=True)
+            await until(self.pipeline.first_applied.is_set)
+            yield
+
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(3):
@@ -211,9 +219,7 @@ async def test_what_is_not_real_is_a_metric_by_name_policies_first_and_not_witho
     bench.dataplane.failing = {
         DesiredKey("endpoints", EndpointKey("default", f"p{n}")): error for n in range(300)
     }
-    async with bench.running():
-        await bench.pipeline.receive([put(f"p{n}") for n in range(300)], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync(*[put(f"p{n}") for n in range(300)]):
         bench.graph.policies = {refused: PolicyRow(tier="default")}
         bench.dataplane.failing[DesiredKey("policies", refused)] = error
         await bench.pipeline.receive([put("one-more")], in_sync=True)
@@ -232,9 +238,7 @@ async def test_what_is_not_real_is_a_metric_by_name_policies_first_and_not_witho
 
 async def test_a_dataplane_that_can_do_nothing_gets_everything_again_later() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([put("a")], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync(put("a")):
         bench.dataplane.broken = KernelError(105, "open a netlink socket")
         await bench.pipeline.receive([put("b")], in_sync=True)
         await until(lambda: not bench.health.readiness().ok)
@@ -247,9 +251,7 @@ async def test_a_dataplane_that_can_do_nothing_gets_everything_again_later() -> 
 
 async def test_drift_is_repaired_by_one_resync_for_many_events() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         for _ in range(50):
             bench.pipeline.drifted("routes")
         await until(lambda: bench.dataplane.resyncs == 1)
@@ -269,9 +271,7 @@ async def test_the_kernel_is_read_anew_at_the_smallest_refresh_interval() -> Non
 
 async def test_what_is_announced_is_made_real_while_it_is_being_written() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         bench.pipeline.announce(announced())
         await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
         await until(lambda: bench.pipeline.realised.is_real(POD_KEY))
@@ -291,9 +291,7 @@ async def test_several_that_are_being_written_become_real_in_one_round(
 ) -> None:
     monkeypatch.setattr("tortie.agent.pipeline.GATHER_SECONDS", 30.0)
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         before = len(bench.dataplane.flushes)
         names = ("web", "db", "cache")
         for name in names:
@@ -307,9 +305,7 @@ async def test_several_that_are_being_written_become_real_in_one_round(
 
 async def test_a_write_that_takes_long_holds_nobody_up() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         bench.pipeline.hold(put("slow").key)
         bench.pipeline.write_through(put())
         await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
@@ -318,18 +314,14 @@ async def test_a_write_that_takes_long_holds_nobody_up() -> None:
 async def test_what_is_announced_waits_for_no_write_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tortie.agent.pipeline.GATHER_SECONDS", 30.0)
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         bench.pipeline.announce(announced())
         await until(lambda: POD_KEY in bench.dataplane.real.get("endpoints", {}))
 
 
 async def test_what_the_datastore_says_of_our_own_write_waits_for_its_echo() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([put(revision="1")], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync(put(revision="1")):
         bench.pipeline.write_through(put(revision="9"))
         await bench.pipeline.receive([Delete(POD)], in_sync=True)  # of the sandbox before, still on its way
         await bench.pipeline.receive([put(revision="9")], in_sync=True)
@@ -340,9 +332,7 @@ async def test_what_the_datastore_says_of_our_own_write_waits_for_its_echo() -> 
 
 async def test_without_an_echo_the_datastore_counts_again_after_a_second() -> None:
     bench = Bench()
-    async with bench.running():
-        await bench.pipeline.receive([put(revision="1")], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync(put(revision="1")):
         bench.pipeline.write_through(put(revision="9"))
         await bench.pipeline.receive([Delete(POD)], in_sync=True)
         await until(lambda: any(isinstance(update, Delete) for update in bench.graph.folded))
@@ -380,9 +370,7 @@ def _spin(seconds: float) -> None:
 async def test_an_apply_that_hangs_makes_the_dataplane_silent() -> None:
     bench = Bench()
     bench.health.override_timeouts({"InternalDataplaneMainLoop": 0.1, "CalculationGraph": 0.1})
-    async with bench.running():
-        await bench.pipeline.receive([], in_sync=True)
-        await until(bench.pipeline.first_applied.is_set)
+    async with bench.in_sync():
         await asyncio.sleep(0.3)
         assert bench.health.liveness().ok
         bench.dataplane.open.clear()
